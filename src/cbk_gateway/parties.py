@@ -161,7 +161,7 @@ class Tenant:
     run_as: RunAs | None = None
     scopes: tuple[str, ...] = ("*",)
     limits: TenantLimits = field(default_factory=TenantLimits)
-    labels: Mapping[str, str] = _NOTHING
+    labels: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     timezone: str = "UTC"
     may_bypass_cache: bool = False
     may_run_as: bool = False

@@ -1,1 +1,56 @@
-"""x."""
+"""The command line: `cbk-gateway`. One file per group of commands; this one ties them together.
+
+Exit codes: 0 done, 1 a check did not hold, 2 wrong usage, 3 unusable configuration, 4 failed at run time.
+Errors go to stderr as one plain sentence with the remedy; a traceback is a defect.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, CycloptsError
+
+from cbk_gateway import __version__
+from cbk_gateway.cli import config, explain, sandbox, serve, token
+from cbk_gateway.cli import demo as demonstration
+from cbk_gateway.cli.output import USAGE, complain, exit_code_of
+
+app = App(
+    name="cbk-gateway",
+    help="An API gateway for the ChatBotKit API: identity, limits, exact caching, provable audit.",
+    version=__version__,
+    version_flags=["--version"],
+)
+app.command(serve.serve)
+app.command(demonstration.demo)
+app.command(sandbox.sandbox)
+app.command(explain.explain)
+app.command(config.app)
+app.command(token.app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code."""
+    try:
+        result = app(
+            sys.argv[1:] if arguments is None else arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        complain(f"{_sentence(error)} See `cbk-gateway --help`.")
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the one place where failures become exit codes
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        sys.exit(code)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _sentence(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?", "!")) else text + "."

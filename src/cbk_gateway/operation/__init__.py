@@ -23,7 +23,7 @@ from cbk_gateway.operation.kinds import (
     Route,
     crosses_accounts,
 )
-from cbk_gateway.operation.router import routes, understand
+from cbk_gateway.operation.router import as_graphql_query, routes, understand
 from cbk_gateway.operation.target import canonical_query
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Lifetime",
     "Operation",
     "Route",
+    "as_graphql_query",
     "canonical",
     "canonical_query",
     "crosses_accounts",

@@ -8,6 +8,7 @@ the API may grow without this gateway; its labels are still drawn from the table
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from cbk_gateway.errors import BadRequest, MethodNotAllowed, NotFound
@@ -72,6 +73,11 @@ def understand(method: str, request_target: str) -> Operation:
 def routes() -> tuple[Route, ...]:
     """Every route of the table, for documentation, `explain` and exhaustive tests."""
     return _ROUTES
+
+
+def as_graphql_query(operation: Operation) -> Operation:
+    """The same request, once its document is known to be a query: it reads, and changes nothing."""
+    return replace(operation, route=_GRAPHQL_QUERY)
 
 
 def _below_version(segments: tuple[str, ...]) -> tuple[str, ...]:
@@ -220,17 +226,7 @@ def _build() -> tuple[_Node, tuple[Route, ...]]:
 
 
 def _with_rest(route: Route) -> Route:
-    return Route(
-        resource=route.resource,
-        action=route.action,
-        methods=route.methods,
-        effect=route.effect,
-        cost_class=route.cost_class,
-        reads=route.reads,
-        invalidates=route.invalidates,
-        params=(*route.params, "path"),
-        template=route.template + "/{path...}",
-    )
+    return replace(route, params=(*route.params, "path"), template=route.template + "/{path...}")
 
 
 def _unknown_route(top: str) -> Route:
@@ -249,5 +245,10 @@ def _unknown_route(top: str) -> Route:
 
 
 _ROOT, _ROUTES = _build()
+_GRAPHQL_QUERY: Final = replace(
+    _single("graphql", ("GET", "POST"), "execute", Dialect.GRAPHQL),
+    effect=Effect.READ,
+    invalidates=frozenset(),
+)
 _TOPS: Final = frozenset(row.path.split("/")[0] for row in table.TYPES)
 _UNKNOWN: Final = {top: _unknown_route(top) for top in (*sorted(_TOPS), OTHER)}

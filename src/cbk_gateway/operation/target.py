@@ -61,7 +61,7 @@ def normalise(path: str) -> tuple[str, ...]:
         NotFound: The dot segments lead above the root.
     """
     if _PLAIN.fullmatch(path) is not None:
-        return tuple(path[1:].split("/"))
+        return _bounded(path[1:].split("/"))
     segments: list[str] = []
     for raw in path.split("/"):
         segment = _one_spelling(raw)
@@ -73,9 +73,7 @@ def normalise(path: str) -> tuple[str, ...]:
             segments.pop()
             continue
         segments.append(segment)
-    if len(segments) > MAX_SEGMENTS:
-        raise NotFound("There is no such path in this API.")
-    return tuple(segments)
+    return _bounded(segments)
 
 
 def decode(segment: str) -> str:
@@ -105,6 +103,12 @@ def canonical_query(query: str) -> str:
     pairs.sort(key=lambda pair: pair[0])
     # Lengths in front, so that no value can spell the border to the next pair.
     return "".join(f"{len(name)}:{name}{len(value)}:{value}" for name, value in pairs)
+
+
+def _bounded(segments: list[str]) -> tuple[str, ...]:
+    if len(segments) > MAX_SEGMENTS:
+        raise NotFound("There is no such path in this API.")
+    return tuple(segments)
 
 
 def _one_spelling(segment: str) -> str:

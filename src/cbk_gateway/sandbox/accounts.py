@@ -87,10 +87,7 @@ class Accounts:
                 self._index_token(row)
 
     def identify(self, headers: Mapping[str, str], target: Target | None) -> Caller:
-        """The caller behind the request headers.
-
-        Args:
-            target: What is called, for tokens that reach only a part; None when that is no resource.
+        """The caller behind the request headers, for a call of `target`.
 
         Raises:
             ApiError: 401 for no credential, an unknown or expired one, one that does not cover the call, or
@@ -132,11 +129,7 @@ class Accounts:
     def mint_session(
         self, caller: Caller, owner: str, duration_s: int, conversation: str | None
     ) -> tuple[str, int]:
-        """A short-lived token and the millisecond when it ends.
-
-        Args:
-            conversation: The only conversation it may touch, or None for the whole of `owner`.
-        """
+        """A short-lived token for `owner`, or for one conversation only, and the millisecond it ends."""
         expires_ms = self._store.now_ms() + duration_s * 1000
         token = _jwt_like({"userId": owner, "conversationId": conversation, "exp": expires_ms // 1000})
         run_as = owner if owner != caller.account else None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from cbk_gateway.sandbox.schema import (
+    COUNT,
     CRUD,
     DURATION,
     FLAG,
@@ -18,7 +19,6 @@ from cbk_gateway.sandbox.schema import (
     OMITTED,
     TEXT,
     TIME,
-    COUNT,
     Fields,
     choice,
     ref,
@@ -144,7 +144,12 @@ INTEGRATIONS: Final[Mapping[str, tuple[Fields, tuple[str, ...]]]] = {
         ("setup", "invoke", "event"),
     ),
     "mcpserver": (
-        {**_BASE, "skillsetId": ref("skillset"), "oAuthConnectionId": NAME, "accessToken": server_set(OMITTED)},
+        {
+            **_BASE,
+            "skillsetId": ref("skillset"),
+            "oAuthConnectionId": NAME,
+            "accessToken": server_set(OMITTED),
+        },
         (),
     ),
     "skillserver": ({**_BASE, "skillsetId": ref("skillset"), "accessToken": server_set(OMITTED)}, ()),

@@ -6,6 +6,7 @@ which words are actions and which resources live in a namespace, and nothing abo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -15,14 +16,19 @@ GRAPHQL_PATHS: Final = frozenset({"/graphql", "/api/graphql", "/v1/graphql", "/a
 PREFIXES: Final = ("/api/v1/", "/v1/")
 GET_ACTIONS: Final = frozenset({"list", "fetch", "export", "download"})
 POST_ACTIONS: Final = frozenset(
-    """create update delete ensure search complete dispatch compact generate subscribe publish upload copy
-    move attach detach sync trigger cancel clone execute invoke event initiate apply setup upvote downvote
-    synthesize send receive upsert authenticate revoke verify mint proxy import unfurl""".split()
+    {
+        *("create", "update", "delete", "ensure", "upsert", "clone", "import", "search", "apply"),
+        *("complete", "send", "receive", "dispatch", "compact", "generate", "execute", "initiate"),
+        *("publish", "subscribe", "upload", "copy", "move", "attach", "detach", "sync", "setup"),
+        *("trigger", "cancel", "invoke", "event", "upvote", "downvote", "synthesize", "unfurl"),
+        *("authenticate", "revoke", "verify", "mint", "proxy"),
+    }
 )
 ACTIONS: Final = GET_ACTIONS | POST_ACTIONS
 _NAMESPACES: Final = frozenset({"integration", "platform", "partner", "event", "audit"})
 _PAIRS: Final = frozenset({("usage", "series")})
 _STORAGE_ACTIONS: Final = frozenset({"list", "download", "upload", "delete", "copy", "move"})
+_NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]*(/[a-zA-Z][a-zA-Z0-9_-]*)?")
 #: Words that stand where an id would, and are part of the name instead.
 _FIXED: Final = frozenset({("realtime", "websocket"), ("message", "batch")})
 
@@ -60,9 +66,14 @@ class Target:
         return self.ids[len(self.chain) - 2] if len(self.chain) > 1 else None
 
 
+GRAPHQL_TARGET: Final = Target(("graphql",), (), "execute")
+
+
 @lru_cache(maxsize=8192)
 def read_path(raw_path: str) -> Target | None:
     """The target of a raw path, percent-encoded as received; None when it cannot be one of this API."""
+    if raw_path in GRAPHQL_PATHS:
+        return GRAPHQL_TARGET
     for prefix in PREFIXES:
         if raw_path.startswith(prefix):
             segments = [unquote(segment) for segment in raw_path[len(prefix) :].split("/")]
@@ -107,4 +118,6 @@ def _read_chain(words: list[str], action: str) -> Target | None:
         if rest and (name, rest[0]) in _FIXED:
             name = f"{name}/{rest.pop(0)}"
         chain.append(name)
+    if not all(_NAME.fullmatch(name) for name in chain):
+        return None
     return Target(tuple(chain), tuple(ids), action)

@@ -26,16 +26,18 @@ class SqliteJournal:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = sqlite3.connect(path, isolation_level=None)
         try:
             # A developer's data on a developer's machine: losing the last second in a power cut is fine,
             # waiting for the disk on each call is not.
-            self._file = sqlite3.connect(path, isolation_level=None)
             self._file.execute("PRAGMA journal_mode=WAL")
             self._file.execute("PRAGMA synchronous=OFF")
             self._file.execute(
-                "CREATE TABLE IF NOT EXISTS rows (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, content BLOB NOT NULL)"
+                "CREATE TABLE IF NOT EXISTS rows"
+                " (id TEXT PRIMARY KEY, seq INTEGER NOT NULL, content BLOB NOT NULL)"
             )
         except sqlite3.Error as error:
+            self._file.close()
             raise OSError(f"cannot keep sandbox data in {path}: {error}") from error
 
     def load(self) -> list[Row]:
@@ -79,9 +81,9 @@ def _read_row(seq: int, content: bytes) -> Row:
         kept["kind"],
         kept["owner"],
         kept["parent"],
-        kept["body"],
-        kept["hidden"],
-        kept["created"],
-        kept["updated"],
-        seq,
+        body=kept["body"],
+        hidden=kept["hidden"],
+        created=kept["created"],
+        updated=kept["updated"],
+        seq=seq,
     )

@@ -48,11 +48,9 @@ class Page:
 
 
 def read_page(parameters: Mapping[str, str], fields: Fields | None, *, ascending: bool) -> Page:
-    """The page that a query asks for.
+    """The page that a query asks for, in the type's own order unless it asks for another.
 
-    Args:
-        fields: The fields of the type; None allows a filter on any `...Id`.
-        ascending: The type's own order.
+    Without `fields`, a filter on any `...Id` is allowed.
     """
     if not parameters:
         return Page(None, ascending, None, ())

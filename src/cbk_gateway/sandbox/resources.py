@@ -17,7 +17,6 @@ from cbk_gateway.sandbox.schema import (
     COUNT,
     CRUD,
     DURATION,
-    FLAG,
     LONG_TEXT,
     MASKED,
     MESSAGE_TYPE,

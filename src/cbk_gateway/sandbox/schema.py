@@ -64,9 +64,9 @@ OBJECT: Final = Field("object")
 FLAG: Final = Field("boolean")
 NUMBER: Final = Field("number")
 INTEGER: Final = Field("integer")
-COUNT: Final = Field("integer", minimum=0)
-DURATION: Final = Field("integer", minimum=0)
-TIME: Final = Field("integer", minimum=0)
+COUNT: Final = Field("integer", minimum=0, maximum=2**53)
+DURATION: Final = Field("integer", minimum=0, maximum=2**53)
+TIME: Final = Field("integer", minimum=0, maximum=2**53)
 MASKED: Final = Field("string", max_bytes=TEXT_BYTES, answer="masked")
 OMITTED: Final = Field("string", max_bytes=TEXT_BYTES, answer="omitted")
 VISIBILITY: Final = Field("string", nullable=False, choices=("private", "protected", "public"))
@@ -116,9 +116,8 @@ def record(**members: Field) -> Field:
 def check_body(fields: Fields, body: JsonObject, *, partial: bool = False, open_ended: bool = False) -> None:
     """Refuse a body that does not fit.
 
-    Args:
-        partial: Required fields may be missing, as in an update.
-        open_ended: Fields outside the table are accepted.
+    With `partial`, required fields may be missing, as in an update; with `open_ended`, fields outside the
+    table are accepted.
 
     Raises:
         ApiError: 400 that names the offending field, in the wording of the API's schema library.
@@ -178,7 +177,7 @@ def _check_string(field: Field, value: object, where: str) -> None:
 def _check_number(field: Field, value: object, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise bad_request(f'"{where}" must be a number')
-    if field.kind == "integer" and value != int(value):
+    if field.kind == "integer" and not float(value).is_integer():
         raise bad_request(f'"{where}" must be an integer')
     if field.minimum is not None and value < field.minimum:
         raise bad_request(f'"{where}" must be greater than or equal to {field.minimum:g}')
@@ -191,7 +190,7 @@ def _check_object(field: Field, value: object, where: str) -> None:
         raise bad_request(f'"{where}" must be of type object')
     if field is META:
         for key in value:
-            if key.startswith("_"):
+            if not key or key.startswith("_"):
                 raise bad_request(f'"{where}.{key}" is not allowed')
     if field.members is not None:
         _check_members(field.members, value, f"{where}.")

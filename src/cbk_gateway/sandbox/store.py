@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 from cbk_gateway.sandbox.answers import JsonObject
 from cbk_gateway.sandbox.resources import (
-    RESOURCES,
     REMOVED_WITH,
+    RESOURCES,
     ResourceType,
     references_to,
     resource_type,
@@ -43,6 +43,7 @@ class Row:
         kind: str,
         owner: str,
         parent: str | None,
+        *,
         body: JsonObject,
         hidden: JsonObject,
         created: int,
@@ -76,7 +77,11 @@ class Row:
                 view[name] = value
             elif field.answer == "masked" and value:
                 view[name] = MASK
-        if self.kind == "secret" and isinstance(view.get("config"), dict) and "clientSecret" in view["config"]:
+        if (
+            self.kind == "secret"
+            and isinstance(view.get("config"), dict)
+            and "clientSecret" in view["config"]
+        ):
             view["config"] = {**view["config"], "clientSecret": MASK}
         view["createdAt"] = self.created
         view["updatedAt"] = self.updated
@@ -140,12 +145,24 @@ class Store:
         """Create a row and give it an id, unless it has one."""
         now, seq = self.now_ms(), next(self._sequence)
         chosen = row_id or new_id(resource_type(kind), now, seq)
-        row = Row(chosen, kind, owner, parent, dict(values), dict(hidden or {}), now, now, seq)
+        row = Row(
+            chosen,
+            kind,
+            owner,
+            parent,
+            body=dict(values),
+            hidden=dict(hidden or {}),
+            created=now,
+            updated=now,
+            seq=seq,
+        )
         self._place(row)
         self._save(row, "create")
         return row
 
-    def change(self, row: Row, values: Mapping[str, object], hidden: Mapping[str, object] | None = None) -> None:
+    def change(
+        self, row: Row, values: Mapping[str, object], hidden: Mapping[str, object] | None = None
+    ) -> None:
         """Set fields of a row; a masked value sent back means that the old one stays."""
         fields = resource_type(row.kind).fields or {}
         for name, value in values.items():

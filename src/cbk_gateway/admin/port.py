@@ -1,0 +1,127 @@
+"""The operators' application: routes, tokens and roles, error shape, security headers."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import web
+
+from cbk_gateway.admin import health, views
+from cbk_gateway.errors import InternalError, NotAuthenticated, NotAuthorized, NotFound, Refusal
+from cbk_gateway.secret import Secret
+from cbk_gateway.settings.gateway import AdminSettings
+
+if TYPE_CHECKING:
+    from cbk_gateway.app import Gateway
+
+_log = structlog.get_logger(__name__)
+
+ROLES: Final = ("viewer", "operator", "admin")
+SECURITY_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "cbk-gateway",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Somebody with a token of the operators' port."""
+
+    name: str
+    role: str
+    token: Secret
+
+
+OPERATOR: Final = web.RequestKey("operator", Operator)
+
+
+class AdminPort:
+    """What stands on the operators' port of one gateway process."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._operators = tuple(self._operator(place) for place in range(len(self._settings.tokens)))
+
+    @property
+    def _settings(self) -> AdminSettings:
+        return self._gateway.loaded.settings.admin
+
+    def application(self) -> web.Application:
+        """The application, ready to be run."""
+        app = web.Application(middlewares=[_answer_faults, self._authenticate])
+        app.add_routes(
+            [
+                web.get("/healthz", health.alive),
+                web.get("/readyz", health.Readiness(self._gateway).answer),
+                web.get("/metrics", self._metrics),
+                web.get("/.well-known/jwks.json", self._jwks),
+                *views.Views(self._gateway).routes(),
+            ]
+        )
+        return app
+
+    def _operator(self, place: int) -> Operator:
+        settings = self._settings.tokens[place]
+        token = self._gateway.loaded.secret(f"admin.tokens[{place}].token", settings.token)
+        return Operator(settings.name, settings.role, token)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        body, content_type = self._gateway.parts.metrics.exposition(request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _jwks(self, _: web.Request) -> web.Response:
+        minter = self._gateway.minter
+        return web.json_response(minter.public_jwks() if minter is not None else {"keys": []})
+
+    @web.middleware
+    async def _authenticate(self, request: web.Request, handler: Answering) -> web.StreamResponse:
+        """Ask for a token on everything below /admin. A browser's cookies count for nothing here."""
+        if request.path.startswith("/admin"):
+            operator = self._operator_of(request)
+            needed = "viewer" if request.method in {"GET", "HEAD"} else "operator"
+            if ROLES.index(operator.role) < ROLES.index(needed):
+                raise NotAuthorized(f"This needs the role {needed}.", reason="role")
+            request[OPERATOR] = operator
+        return await handler(request)
+
+    def _operator_of(self, request: web.Request) -> Operator:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        found = None
+        for operator in self._operators:
+            # Every token is compared, so that the time taken says nothing about which one was near.
+            if hmac.compare_digest(operator.token.reveal().encode(), given.strip().encode()):
+                found = operator
+        if scheme.lower() != "bearer" or found is None:
+            raise NotAuthenticated("An operator's token is needed here.", reason="operator")
+        return found
+
+
+@web.middleware
+async def _answer_faults(request: web.Request, handler: Answering) -> web.StreamResponse:
+    """Errors in the one shape, and the security headers on everything."""
+    try:
+        response = await handler(request)
+    except Refusal as refusal:
+        response = _rendered(refusal)
+    except web.HTTPException as exc:
+        response = _rendered(NotFound("There is nothing here.")) if exc.status in {404, 405} else exc
+    except Exception:
+        _log.exception("admin_failed", path=request.path)
+        response = _rendered(InternalError("The gateway failed to answer."))
+    response.headers.update(SECURITY_HEADERS)
+    return response
+
+
+def _rendered(refusal: Refusal) -> web.Response:
+    headers = {"Content-Type": "application/json", **refusal.headers}
+    return web.Response(status=refusal.status, body=refusal.body(), headers=headers)

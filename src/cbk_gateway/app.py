@@ -1,0 +1,219 @@
+"""The composition root: settings in, a running gateway out. Everything is started and stopped here.
+
+Parts are started in the order in which they need one another and stopped in reverse. A part that cannot
+start takes down those before it and names itself; nothing half-started is left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+from cbk_gateway import __version__, assembly
+from cbk_gateway.admin import AdminPort
+from cbk_gateway.audit import Journal
+from cbk_gateway.cache import Cache
+from cbk_gateway.errors import Refusal
+from cbk_gateway.identity import Identity, Minter, Revocation
+from cbk_gateway.limits import Limiter
+from cbk_gateway.listener import GatewayServer, require_compiled_parser
+from cbk_gateway.parties import Principal, Tenant
+from cbk_gateway.parts import Parts
+from cbk_gateway.pipeline import Pipeline
+from cbk_gateway.server import Port, bound_socket
+from cbk_gateway.settings.load import Loaded, load_tenants_of
+from cbk_gateway.store import Store, open_store
+from cbk_gateway.telemetry import AccessLog, Metrics, report_process, watch_loop_lag
+from cbk_gateway.tenancy import Change, Registry
+from cbk_gateway.tenancy.credentials import Credentials
+from cbk_gateway.tenancy.ownership import Ownership
+from cbk_gateway.upstream import Upstream
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """Which gateway process this is: its name among the workers."""
+
+    worker: str = "0"
+    started_at: float = field(default_factory=time.time)
+
+
+class Gateway:
+    """One gateway process.
+
+    Args:
+        loaded: The settings.
+        tenants: The tenants, instead of those of the settings' file.
+        identification: Which worker this is.
+
+    Attributes:
+        url: Base URL of the data port, once started.
+        admin_url: Base URL of the operators' port, once started.
+        parts: What requests meet.
+        minter: The gateway's own issuer, if it has one.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        tenants: tuple[Tenant, ...] | None = None,
+        identification: Identification | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.identification = identification or Identification()
+        self.minter: Minter | None = None
+        self.url = ""
+        self.admin_url = ""
+        self._tenants = tenants
+        self._stack = contextlib.AsyncExitStack()
+        self.parts: Parts
+        self.store: Store
+        self.is_draining = False
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> Self:
+        """Start everything and listen.
+
+        Raises:
+            SettingsError: The settings contradict themselves or name what is not there.
+            StoreFault: The store does not answer; the message names its URL without a password.
+            JournalFault: The journal cannot be opened.
+            OSError: A port is taken, or a certificate cannot be read.
+        """
+        require_compiled_parser()
+        try:
+            self.parts = await self._start_parts()
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+        _log.info("gateway_ready", url=self.url, admin_url=self.admin_url, version=__version__)
+        return self
+
+    async def stop(self) -> None:
+        """Stop accepting, let open requests end within the drain time, flush the journal, stop the parts."""
+        self.is_draining = True
+        if self.url:
+            # Streams get half of the drain time to end by themselves, the rest to tell their clients.
+            patience_s = self.loaded.settings.listen.drain_s / 2
+            asyncio.get_running_loop().call_later(
+                patience_s, self.parts.open_streams.end_where, _everybody, "drained"
+            )
+        await self._stack.aclose()
+
+    async def _start_parts(self) -> Parts:
+        loaded, settings, enter = self.loaded, self.loaded.settings, self._stack.push_async_callback
+        metrics = Metrics(tenant_cap=settings.telemetry.tenant_cap, worker=self.identification.worker)
+        tenants = self._tenants if self._tenants is not None else load_tenants_of(loaded)
+        registry = Registry(tenants)
+
+        self.store = await open_store(assembly.store_options(loaded))
+        enter(self.store.close)
+
+        self.minter = assembly.minter(loaded)
+        identity = Identity(assembly.identity_options(loaded, self.minter), self.store, metrics.identity)
+        enter(identity.stop)
+        await identity.start()
+
+        limiter = Limiter(self.store, assembly.limiter_options(loaded), metrics.limits)
+        enter(limiter.stop)
+        await limiter.start()
+
+        cache = Cache(self.store, assembly.cache_options(loaded), metrics.cache)
+        enter(cache.stop)
+        await cache.start()
+
+        journal_options = assembly.journal_options(loaded)
+        journal = Journal(journal_options, metrics.audit, f"w{self.identification.worker}")
+        enter(journal.stop)
+        await journal.start()
+
+        upstream = Upstream(assembly.upstream_options(loaded), metrics.upstream)
+        enter(upstream.stop)
+        await upstream.start()
+
+        parts = Parts(
+            identity=identity,
+            registry=registry,
+            credentials=Credentials(observer=metrics.tenancy),
+            ownership=Ownership(self.store, observer=metrics.tenancy),
+            limiter=limiter,
+            cache=cache,
+            journal=journal,
+            upstream=upstream,
+            metrics=metrics,
+            access=AccessLog(assembly.access_options(loaded)),
+            fingerprint_key=journal_options.digest_key,
+            bounds=assembly.body_bounds(loaded),
+            trusted_proxies=assembly.trusted_proxies(loaded),
+            write_timeout_s=settings.listen.write_timeout_s,
+            max_whole_bytes=settings.cache.max_entry_bytes,
+        )
+        enter(parts.background.drain, 5.0)
+        self._watch(parts)
+        return parts
+
+    def _watch(self, parts: Parts) -> None:
+        """Let what changes in one part reach the others: the app is where packages meet."""
+
+        def end_revoked(revocation: Revocation) -> None:
+            parts.open_streams.end_where(revocation.matches, "revoked")
+
+        def end_changed(change: Change) -> None:
+            parts.open_streams.end_where(
+                lambda principal: _may_not_go_on(parts.registry, principal.tenant), "revoked"
+            )
+            parts.credentials.forget(change.removed)
+
+        self._stack.callback(parts.identity.on_revoked(end_revoked))
+        self._stack.callback(parts.registry.subscribe(end_changed))
+        lag = asyncio.get_running_loop().create_task(watch_loop_lag(parts.metrics.runtime.loop_lag))
+        self._stack.callback(lag.cancel)
+        parts.metrics.before_scrape(
+            report_process(parts.metrics.runtime, __version__, self.identification.started_at)
+        )
+
+    async def _listen(self) -> None:
+        loaded, settings, parts = self.loaded, self.loaded.settings, self.parts
+        pipeline = Pipeline(parts)
+
+        def on_refused(refusal: Refusal) -> None:
+            parts.metrics.refusal(refusal.reason, refusal.status, None)
+            parts.metrics.request(None, "other", "other", refusal.status, "none", 0.0)
+
+        admin = AdminPort(self)
+        admin_socket = bound_socket(settings.admin.host, settings.admin.port, "admin.port")
+        admin_port = Port(
+            web.AppRunner(admin.application(), access_log=None), admin_socket, settings.admin.tls
+        )
+        self._stack.push_async_callback(admin_port.close, 1.0)
+        self.admin_url = await admin_port.open()
+
+        server = GatewayServer(pipeline.handle, assembly.listener_options(loaded), on_refused)
+        socket = bound_socket(settings.listen.host, settings.listen.port, "listen.port")
+        data_port = Port(web.ServerRunner(server), socket, settings.listen.tls)
+        self._stack.push_async_callback(data_port.close, settings.listen.drain_s)
+        self.url = await data_port.open()
+
+
+def _everybody(_: Principal) -> bool:
+    return True
+
+
+def _may_not_go_on(registry: Registry, tenant_id: str) -> bool:
+    tenant = registry.get(tenant_id)
+    return tenant is None or tenant.disabled

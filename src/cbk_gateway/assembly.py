@@ -1,0 +1,309 @@
+"""From settings to the options of each package: one function per package, nothing started.
+
+Every setting that reaches a package passes here, so this is where a name in the file and a name in the
+code meet. Relative paths and secret references are resolved on the way.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from cbk_gateway.audit import JournalOptions
+from cbk_gateway.cache import CacheOptions, Consistency
+from cbk_gateway.exchange import Network, parse_networks
+from cbk_gateway.identity import (
+    IdentityOptions,
+    IssuerOptions,
+    Minter,
+    MinterOptions,
+    SigningKey,
+    VerifyKey,
+)
+from cbk_gateway.limits import LimiterOptions
+from cbk_gateway.listener import ListenerOptions
+from cbk_gateway.operation import CostClass
+from cbk_gateway.parties import Rate
+from cbk_gateway.request_body import BodyBounds
+from cbk_gateway.secret import Secret
+from cbk_gateway.settings import Problem, SettingsError
+from cbk_gateway.settings.gateway import ClassTimeouts, RateSettings
+from cbk_gateway.settings.identity import IssuerSettings, VerifyKeySettings
+from cbk_gateway.settings.load import Loaded, Report, check, load
+from cbk_gateway.store import StoreOptions
+from cbk_gateway.telemetry import AccessLogOptions
+from cbk_gateway.upstream import UpstreamOptions
+from cbk_gateway.upstream.options import DEFAULT_TIMEOUTS, Timeouts
+
+MINT_NAME = "minted"
+
+
+def store_options(loaded: Loaded) -> StoreOptions:
+    """How to reach the store."""
+    settings = loaded.settings.store
+    password = loaded.secret("store.password", settings.password) if settings.password else None
+    return StoreOptions(url=settings.url, password=password, call_timeout_s=settings.timeout_ms / 1000)
+
+
+def minter(loaded: Loaded) -> Minter | None:
+    """The gateway's own issuer, or None when it has none.
+
+    Raises:
+        SettingsError: A key cannot be used.
+    """
+    settings = loaded.settings.identity.mint
+    if settings is None:
+        return None
+    keys = [
+        SigningKey(one.kid, one.alg, loaded.secret(f"identity.mint.keys[{place}].key", one.key))
+        for place, one in enumerate(settings.keys)
+    ]
+    options = MinterOptions(
+        issuer=settings.issuer,
+        audience=settings.audience,
+        signing=keys[0],
+        retired=tuple(keys[1:]),
+        max_ttl_s=int(settings.max_ttl_s),
+    )
+    try:
+        return Minter(options)
+    except ValueError as fault:
+        raise SettingsError([Problem(loaded.name, "identity.mint", str(fault), "")]) from fault
+
+
+def identity_options(loaded: Loaded, own: Minter | None) -> IdentityOptions:
+    """Whose tokens are believed.
+
+    Raises:
+        SettingsError: An issuer contradicts itself.
+    """
+    settings = loaded.settings.identity
+    issuers: list[IssuerOptions] = []
+    try:
+        issuers.extend(_issuer(loaded, one, place) for place, one in enumerate(settings.issuers))
+        if own is not None:
+            issuers.append(own.issuer_options(MINT_NAME))
+        return IdentityOptions(
+            issuers=tuple(issuers),
+            max_token_chars=settings.max_token_chars,
+            remembered_tokens=settings.remembered_tokens,
+        )
+    except ValueError as fault:
+        raise SettingsError([Problem(loaded.name, "identity", str(fault), "")]) from fault
+
+
+def limiter_options(loaded: Loaded) -> LimiterOptions:
+    """Limits above the tenants' own."""
+    settings = loaded.settings.limits
+    return LimiterOptions(
+        global_rate=_rate("overall", settings.overall) if settings.overall is not None else None,
+        account_rates={name: _rate("account", one) for name, one in settings.accounts.items()},
+        expected_workers=loaded.settings.workers,
+    )
+
+
+def cache_options(loaded: Loaded) -> CacheOptions:
+    """What is remembered, and for how long."""
+    settings = loaded.settings.cache
+    key = settings.encryption_key
+    return CacheOptions(
+        enabled=settings.enabled,
+        config_ttl_s=settings.config_s,
+        volatile_ttl_s=settings.volatile_s,
+        global_ttl_s=settings.global_s,
+        type_ttl_s=settings.types,
+        max_entry_bytes=settings.max_entry_bytes,
+        l1_max_bytes=settings.l1_max_bytes,
+        consistency=Consistency(settings.consistency),
+        stale_while_revalidate_s=settings.stale_while_revalidate_s,
+        stale_if_error_s=settings.stale_if_error_s,
+        negative_ttl_s=settings.negative_s,
+        shared_platform=settings.shared_platform,
+        encryption_key=_key_bytes(loaded, "cache.encryption_key", key) if key else None,
+    )
+
+
+def journal_options(loaded: Loaded) -> JournalOptions:
+    """Where and how writes are recorded."""
+    settings = loaded.settings.audit
+    directory = loaded.path(settings.directory)
+    return JournalOptions(
+        directory=directory,
+        digest_key=_digest_key(loaded, directory),
+        signing_key_path=loaded.path(settings.signing_key) if settings.signing_key is not None else None,
+        max_wait_s=settings.max_wait_ms / 1000,
+        deadline_s=settings.deadline_ms / 1000,
+        segment_max_bytes=settings.segment_max_bytes,
+        segment_max_age_s=settings.segment_max_age_s,
+        reserve_bytes=settings.reserve_bytes,
+    )
+
+
+def upstream_options(loaded: Loaded) -> UpstreamOptions:
+    """The API behind the gateway."""
+    settings = loaded.settings.upstream
+    return UpstreamOptions(
+        url=settings.url,
+        path_prefix=settings.path_prefix,
+        connect_timeout_s=settings.connect_timeout_s,
+        pool_size=settings.pool_size,
+        idle_s=settings.idle_s,
+        timeouts={name: _timeouts(name, one) for name, one in _classes(loaded).items()},
+        ca_file=_file(loaded, settings.ca_file),
+        client_cert=_file(loaded, settings.client_certificate),
+        client_key=_file(loaded, settings.client_key),
+    )
+
+
+def listener_options(loaded: Loaded) -> ListenerOptions:
+    """How the data port treats connections."""
+    settings = loaded.settings.listen
+    return ListenerOptions(settings.keepalive_s, settings.head_timeout_s, settings.max_connections)
+
+
+def body_bounds(loaded: Loaded) -> BodyBounds:
+    """How much of a request body is taken."""
+    settings = loaded.settings.listen
+    return BodyBounds(settings.max_json_bytes, settings.max_body_bytes, settings.body_timeout_s)
+
+
+def trusted_proxies(loaded: Loaded) -> tuple[Network, ...]:
+    """Networks whose X-Forwarded-For is believed.
+
+    Raises:
+        SettingsError: One is no network.
+    """
+    try:
+        return parse_networks(loaded.settings.listen.trusted_proxies)
+    except ValueError as fault:
+        key = "listen.trusted_proxies"
+        raise SettingsError([Problem(loaded.name, key, str(fault), "Write 10.0.0.0/8.")]) from None
+
+
+def access_options(loaded: Loaded) -> AccessLogOptions:
+    """How much of the traffic is logged."""
+    settings = loaded.settings.logging
+    return AccessLogOptions(settings.access_sample, settings.slow_s, settings.access)
+
+
+def validate(path: Path | None, *, environ: Mapping[str, str] | None = None) -> Report:
+    """Everything that can be known about a settings file without starting anything. Never raises."""
+    report = check(path, environ=environ)
+    if report.problems:
+        return report
+    loaded = load(path, environ=environ)
+    problems: list[Problem] = []
+    for build in (
+        store_options,
+        lambda one: identity_options(one, minter(one)),
+        limiter_options,
+        cache_options,
+        upstream_options,
+        listener_options,
+        trusted_proxies,
+    ):
+        try:
+            build(loaded)
+        except SettingsError as error:
+            problems.extend(error.problems)
+        except ValueError as fault:
+            problems.append(Problem(loaded.name, "(settings)", str(fault), ""))
+    return Report(tuple(problems), report.warnings)
+
+
+def _issuer(loaded: Loaded, settings: IssuerSettings, place: int) -> IssuerOptions:
+    keys = tuple(
+        _verify_key(loaded, one, f"identity.issuers[{place}].keys[{nth}].key")
+        for nth, one in enumerate(settings.keys)
+    )
+    return IssuerOptions(
+        name=settings.name,
+        issuer=settings.issuer,
+        algorithms=tuple(settings.algorithms),
+        keys=keys,
+        jwks_url=settings.jwks_url,
+        discovery=settings.discovery,
+        audience=settings.audience,
+        tenant_claim=settings.tenant_claim,
+        tenant_map=settings.tenant_map,
+        scope_claim=settings.scope_claim,
+        required_claims=settings.required_claims,
+        leeway_s=settings.leeway_s,
+        max_lifetime_s=settings.max_lifetime_s,
+    )
+
+
+def _verify_key(loaded: Loaded, settings: VerifyKeySettings, key: str) -> VerifyKey:
+    secret = loaded.secret(key, settings.key)
+    is_shared = settings.alg.startswith("HS")
+    return VerifyKey(settings.kid, settings.alg, secret if is_shared else secret.reveal())
+
+
+def _rate(name: str, settings: RateSettings) -> Rate:
+    return Rate(name, settings.per_second, settings.burst)
+
+
+def _classes(loaded: Loaded) -> dict[CostClass, ClassTimeouts]:
+    timeouts = loaded.settings.upstream.timeouts
+    unknown = sorted(set(timeouts) - set(CostClass))
+    if unknown:
+        names = ", ".join(CostClass)
+        raise SettingsError(
+            [
+                Problem(
+                    loaded.name, f"upstream.timeouts.{unknown[0]}", "There is no such class.", f"Use {names}."
+                )
+            ]
+        )
+    return {CostClass(name): one for name, one in timeouts.items()}
+
+
+def _timeouts(name: CostClass, settings: ClassTimeouts) -> Timeouts:
+    usual = DEFAULT_TIMEOUTS[name]
+    return Timeouts(
+        settings.first_byte_s or usual.first_byte_s,
+        settings.idle_s or usual.idle_s,
+        settings.total_s or usual.total_s,
+    )
+
+
+def _file(loaded: Loaded, path: Path | None) -> str | None:
+    return str(loaded.path(path)) if path is not None else None
+
+
+def _digest_key(loaded: Loaded, directory: Path) -> bytes:
+    reference = loaded.settings.audit.digest_key
+    if reference is not None:
+        return hashlib.sha256(loaded.secret("audit.digest_key", reference).reveal().encode()).digest()
+    return kept_key(directory.with_name(directory.name + ".digest.key")).reveal().encode()
+
+
+def kept_key(path: Path) -> Secret:
+    """A random key kept in a file of its own, made on first use, readable by its owner only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(base64.b64encode(secrets.token_bytes(32)).decode())
+    except FileExistsError:
+        pass
+    return Secret(path.read_text().strip())
+
+
+def _key_bytes(loaded: Loaded, key: str, reference: str) -> bytes:
+    text = loaded.secret(key, reference).reveal().strip()
+    for decode in (bytes.fromhex, base64.b64decode):
+        try:
+            octets = decode(text)
+        except (ValueError, binascii.Error):
+            continue
+        if len(octets) == 32:
+            return octets
+    raise SettingsError(
+        [Problem(loaded.name, key, "The key is not 32 bytes.", "Make one with `openssl rand -base64 32`.")]
+    )

@@ -1,0 +1,275 @@
+"""The record: which fields a line has, what they mean, and how acts and outcomes become one.
+
+`FIELDS` documents every field in one place; the documentation and the CSV columns are made from it. A
+record is one JSON object on one line, of bounded size, without the chain fields that `chain.py` adds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from cbk_gateway.audit.act import Act, Outcome
+from cbk_gateway.audit.redaction import Redactor
+from cbk_gateway.operation import Operation, canonical_query
+from cbk_gateway.operation.target import query_keys
+from cbk_gateway.parties import RunAsForm
+
+FIELDS: Final[dict[str, str]] = {
+    "time": "When the record was made: UTC, RFC 3339 with microseconds. First, so that tools can cut it.",
+    "kind": "intent, outcome, verdict, refused, admin, config, segment, checkpoint, seal or tombstone.",
+    "intent": "Name of one intent; the outcome and verdict of the same write carry it too.",
+    "request_id": "The gateway's request id, as the client saw it in X-Request-Id.",
+    "trace_id": "Trace id of the request (W3C Trace Context), if it was traced.",
+    "tenant": "Tenant id from configuration.",
+    "account": "Upstream account the tenant acts on.",
+    "subject": "The token's sub claim.",
+    "token_id": "The token's jti claim.",
+    "issuer": "Configured name of the token's issuer.",
+    "scopes": "Scopes of the token, at most 32.",
+    "client": "Client address, after trusted proxies.",
+    "user_agent": "The client's User-Agent, cut to 256 characters.",
+    "run_as": "Child account acted as: its id, or a keyed digest of its e-mail.",
+    "operation": "Bounded name of the operation: conversation.message.create.",
+    "resource": "Resource type: conversation/message.",
+    "action": "Action: create.",
+    "effect": "read, write or stream.",
+    "ids": "Path parameters by name; the rest of an unknown path's ids under `others`.",
+    "method": "HTTP method.",
+    "path": "Normalised path below the version prefix, as forwarded, cut to 2048 characters.",
+    "query": "Names of the query's keys, sorted.",
+    "query_digest": "Keyed digest of the canonical query.",
+    "key_fingerprint": "Stable fingerprint of the upstream key used.",
+    "key_version": "Name of that key's version.",
+    "content_type": "Media type of the request body.",
+    "request_bytes": "Size of the request body.",
+    "request_sha256": "SHA-256 of the raw request body, hex.",
+    "body": "Redacted body, where the tenant keeps bodies.",
+    "digest_key": "Version of the key that made the digests in this record.",
+    "result": "answered, not_sent, unknown or aborted_by_client.",
+    "reason": "A short word: why it was refused, or not answered.",
+    "status": "HTTP status the client got.",
+    "upstream_status": "HTTP status of the upstream, where it differs.",
+    "failure": "Error code found inside an answer whose status was 200.",
+    "duration_s": "Seconds from the request's first byte to the answer's last, by a monotonic clock.",
+    "answer_bytes": "Size of the answer body passed on.",
+    "answer_sha256": "SHA-256 of the raw answer body, hex.",
+    "answer_ids": "Ids the answer named, at most 16.",
+    "upstream_attempts": "Connections that carried the request.",
+    "upstream_request_id": "Request id given by the upstream or its edge.",
+    "invalidated": "Types whose cached answers were dropped; * for all.",
+    "stream_end": "For streams: complete, truncated or another word.",
+    "tokens": "Model tokens the answer reported.",
+    "extra": "Small further values of the special case.",
+    "omitted": "Names of the parts left out to keep the record within its bound.",
+    "seq": "Number of the record in its worker's chain, from 1, without gaps.",
+    "prev": "The hash of the record before it, across segments.",
+    "mac": "Keyed digest of everything in front of it.",
+    "sig": "Ed25519 signature, on segment, checkpoint, seal and tombstone records.",
+    "hash": "SHA-256 of everything in front of it.",
+}
+
+_RESERVED: Final = frozenset({"time", "kind", "seq", "prev", "mac", "sig", "hash"})
+_NOTE_NAMES: Final = {"client_address": "client"}
+_GIVES_WAY: Final = ("body", "extra", "query", "scopes", "user_agent", "answer_ids", "ids", "path")
+_ALWAYS_KEPT: Final = ("time", "kind", "intent", "request_id", "tenant", "operation", "result", "reason")
+_MAX_TEXT: Final = 1024
+
+_stamp_second = 0
+_stamp_text = ""
+
+
+def stamp(now_ns: int | None = None) -> str:
+    """A UTC time with microseconds, RFC 3339; now unless given.
+
+    The text of the second is remembered: making it anew would cost as much as encoding the record.
+    """
+    global _stamp_second, _stamp_text
+    second, rest = divmod(time.time_ns() if now_ns is None else now_ns, 1_000_000_000)
+    text = _stamp_text
+    if second != _stamp_second or not text:
+        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _stamp_text, _stamp_second = text, second
+    return f"{text}.{rest // 1000:06d}Z"
+
+
+def clip(text: str | None, limit: int) -> str | None:
+    """At most `limit` characters of a text, marked where it was cut."""
+    if text is None or len(text) <= limit:
+        return text
+    return f"{text[: limit - 1]}…"
+
+
+def named_ids(operation: Operation) -> dict[str, object]:
+    """The path's ids under their parameter names."""
+    names = operation.route.params
+    ids: dict[str, object] = {
+        name: clip(one, 512) for name, one in zip(names, operation.ids, strict=False) if name != "others"
+    }
+    beyond = operation.ids[len(names) :]
+    if beyond:
+        ids["others"] = [clip(one, 128) for one in beyond[:8]]
+    return ids
+
+
+class RecordFormat:
+    """Makes record bodies: JSON objects without chain fields.
+
+    Args:
+        redactor: Decides what of a body is kept.
+        max_bytes: Bound of a body; a little room for the chain fields is kept beside it.
+        key_version: Version of the digest key, noted beside digests.
+    """
+
+    __slots__ = ("_key_version", "_max_bytes", "_redactor")
+
+    def __init__(self, redactor: Redactor, *, max_bytes: int, key_version: str) -> None:
+        self._redactor = redactor
+        self._max_bytes = max_bytes - 480
+        self._key_version = key_version
+
+    def intent(self, act: Act, intent: str) -> bytes:
+        """The record of a write that is about to be sent."""
+        operation = act.operation
+        route = operation.route
+        fields: dict[str, object] = {
+            "time": stamp(),
+            "kind": "intent",
+            "intent": intent,
+            "request_id": clip(act.request_id, 128),
+            "tenant": act.tenant,
+            "subject": clip(act.subject, 256),
+            "token_id": clip(act.token_id, 128),
+            "issuer": act.issuer,
+            "scopes": [clip(one, 128) for one in act.scopes[:32]],
+            "client": act.client_address,
+            "user_agent": clip(act.user_agent, 256),
+            "operation": route.audit_name,
+            "resource": route.resource,
+            "action": route.action,
+            "effect": route.effect.value,
+            "ids": named_ids(operation),
+            "method": act.method or operation.method,
+            "path": clip(act.path or operation.path, 2048),
+            "account": act.account,
+            "key_fingerprint": act.key_fingerprint,
+        }
+        if act.key_version is not None:
+            fields["key_version"] = act.key_version
+        if act.trace_id is not None:
+            fields["trace_id"] = clip(act.trace_id, 64)
+        if act.content_type is not None:
+            fields["content_type"] = clip(act.content_type, 128)
+        if act.body_bytes is not None:
+            fields["request_bytes"] = act.body_bytes
+        if act.body_sha256 is not None:
+            fields["request_sha256"] = act.body_sha256
+        if act.run_as is not None or operation.query or act.body is not None:
+            self._add_digested(fields, act)
+        return self._encode(fields)
+
+    def outcome(self, origin: Mapping[str, object], outcome: Outcome) -> bytes:
+        """The record of how an intent ended; `origin` names the intent and what it was."""
+        fields: dict[str, object] = {
+            "time": stamp(),
+            "kind": "outcome",
+            **origin,
+            "result": str(outcome.result),
+            "status": outcome.status,
+            "duration_s": None if outcome.duration_s is None else round(outcome.duration_s, 6),
+        }
+        for name in _PLAIN_OUTCOME_FIELDS:
+            value = getattr(outcome, name)
+            if value is not None:
+                fields[name] = clip(value, 256) if isinstance(value, str) else value
+        if outcome.answer_ids:
+            fields["answer_ids"] = [clip(one, 256) for one in outcome.answer_ids[:16]]
+        if outcome.invalidated:
+            fields["invalidated"] = sorted(outcome.invalidated)[:64]
+        if outcome.body is not None:
+            tenant, resource = str(origin.get("tenant", "")), str(origin.get("resource", ""))
+            fields["body"] = self._redactor.body(tenant, resource, outcome.body)
+            fields["digest_key"] = self._key_version
+        if outcome.extra:
+            fields["extra"] = outcome.extra
+        return self._encode(fields)
+
+    def note(self, kind: str, details: Mapping[str, object]) -> bytes:
+        """A record that belongs to no intent: a refusal, an administrative act, a configuration change."""
+        own = {_NOTE_NAMES.get(name, name): value for name, value in details.items() if name not in _RESERVED}
+        return self._encode({"time": stamp(), "kind": kind, **own})
+
+    def _add_digested(self, fields: dict[str, object], act: Act) -> None:
+        operation = act.operation
+        if act.run_as is not None:
+            by_email = act.run_as.form is RunAsForm.CHILD_EMAIL
+            value = act.run_as.value
+            fields["run_as"] = self._redactor.digest(act.tenant, value) if by_email else clip(value, 256)
+        if operation.query:
+            fields["query"] = [clip(key, 64) for key in sorted(set(query_keys(operation.query)))[:32]]
+            fields["query_digest"] = self._redactor.digest(act.tenant, canonical_query(operation.query))
+        if act.body is not None:
+            fields["body"] = self._redactor.body(act.tenant, operation.resource, act.body)
+        fields["digest_key"] = self._key_version
+
+    def _encode(self, fields: dict[str, object]) -> bytes:
+        fields = {name: value for name, value in fields.items() if value is not None}
+        body = encode(fields)
+        if len(body) <= self._max_bytes:
+            return body
+        omitted: list[str] = []
+        for name in _GIVES_WAY:
+            if fields.pop(name, None) is not None:
+                omitted.append(name)
+                body = encode({**fields, "omitted": omitted})
+                if len(body) <= self._max_bytes:
+                    return body
+        kept: dict[str, object] = {name: fields[name] for name in _ALWAYS_KEPT if name in fields}
+        kept["omitted"] = ["everything else"]
+        return encode(kept)
+
+
+_PLAIN_OUTCOME_FIELDS: Final = (
+    "failure",
+    "reason",
+    "request_bytes",
+    "answer_bytes",
+    "request_sha256",
+    "answer_sha256",
+    "upstream_attempts",
+    "upstream_status",
+    "upstream_request_id",
+    "stream_end",
+    "tokens",
+)
+
+
+def encode(fields: Mapping[str, object]) -> bytes:
+    """One JSON object.
+
+    Texts that are not Unicode (lone surrogates) and values JSON lacks are spelled out rather than refused,
+    because a record must always come about.
+    """
+    try:
+        return orjson.dumps(fields)
+    except TypeError:
+        return orjson.dumps(_plain_value(fields))
+
+
+def _plain_value(value: object, depth: int = 0) -> object:
+    if isinstance(value, str):
+        return clip(value, _MAX_TEXT * 4).encode("utf-8", "backslashreplace").decode()  # type: ignore[union-attr]  # a text goes in, a text comes out
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if depth > 8:
+        return "…"
+    if isinstance(value, Mapping):
+        return {str(_plain_value(str(k))): _plain_value(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain_value(one, depth + 1) for one in value]
+    return _plain_value(clip(str(value), _MAX_TEXT))

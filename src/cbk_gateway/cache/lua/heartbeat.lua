@@ -1,0 +1,26 @@
+-- A worker says that it lives, and asks to hear itself on its own channel.
+-- KEYS: leases (who may serve from memory, until when), lives (who was heard when), generation.
+-- ARGV: worker, lease ms, death ms, channel, beat number, lease wanted: "join", "renew" or "none".
+-- Gives {whether its lease goes on, generation, now}.
+local clock = redis.call('TIME')
+local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
+local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms - tonumber(ARGV[3]))
+if #dead > 0 then
+  redis.call('ZREM', KEYS[2], unpack(dead))
+  redis.call('ZREM', KEYS[1], unpack(dead))
+end
+-- A worker that vanished may have written while it could not say so: nothing of before counts any more.
+-- Starting from the clock, no generation comes twice, even after a flush.
+local generation = tonumber(redis.call('GET', KEYS[3]) or 0)
+if #dead > 0 or generation == 0 then
+  generation = math.max(generation + 1, now_ms)
+  redis.call('SET', KEYS[3], string.format('%d', generation))
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms)
+-- A lease that ended or was taken away is not renewed: the worker must drop its copies first, then join.
+local goes_on = ARGV[6] == 'join' or (ARGV[6] == 'renew' and redis.call('ZSCORE', KEYS[1], ARGV[1]))
+if ARGV[6] == 'none' then redis.call('ZREM', KEYS[1], ARGV[1]) end
+if goes_on then redis.call('ZADD', KEYS[1], now_ms + tonumber(ARGV[2]), ARGV[1]) end
+redis.call('PUBLISH', ARGV[4], 'B ' .. ARGV[5])
+return { goes_on and 1 or 0, generation, now_ms }

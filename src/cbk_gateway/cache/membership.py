@@ -1,0 +1,383 @@
+"""The invalidation feed: how every worker hears of a write before the write's answer leaves.
+
+Owns the worker's place among the others: its heartbeat, its subscription, its lease on its own memory, the
+announcements it makes and the answers to them. What is dropped on hearing one is given in as a function.
+
+**Protocol.** Every worker subscribes to one feed and to a channel of its own. Each `heartbeat_s` it runs a
+script that (a) extends its lease in the register of leases, (b) publishes a beat to its own channel. It may
+serve from memory until `sent + lease_s` of the last beat that *came back by the subscription*; so a feed that
+is down, late or half open ends the use of memory by itself. A writer bumps the epochs in the store and then
+announces: one script publishes the account and types and reads who holds a lease and until when. Every worker
+that hears it drops its copies, voids its flights, and answers. The write's answer leaves when all of them
+have answered, or when the leases of those that have not are over; their renewal is refused meanwhile, and a
+refused worker drops its whole memory before it joins again.
+
+**Why no worker serves an answer from before a write W after W was acknowledged.** Let a worker B serve copy c
+at time t after that. B's lease is valid at t.
+
+1. B answered W's announcement. It dropped every such copy then, so c came in later. A copy comes in only
+   through `Tiers.admit`: the flight that brought it was not void and of the present session. Had that flight
+   begun before B heard of W it would be void. So it began after, and its script ran in the store after W's
+   bump. An entry that the store holds as good then was kept under the bumped epochs; while W's mark stands
+   nothing is kept (`keep.lua`); and a fetch begun while it stood has another vector than the one after W's
+   second bump. So c was fetched from the upstream after W had ended there.
+2. B did not answer. W's writer waited for the end of the lease that it read *after* publishing. B's lease at
+   t is a later one. If it was renewed, its beat was published after the announcement; a subscription delivers
+   in order, so hearing the beat means having heard the announcement: case 1. If it was refused, B dropped
+   everything and joined again: all it has since came from the store after W's bump: case 1.
+3. B held no lease when W was announced, because it was not a member, or its lease was over. Then it serves
+   nothing until it has joined, and joining begins with an empty memory and a new session: case 1.
+
+Clocks are compared as durations only: a lease counts here from before its beat was sent, in the store from
+when it arrived, and the writer counts from the reply; all three err towards waiting. Rates may differ by
+`_DRIFT`. Pub/sub alone would prove nothing: it neither stores nor confirms.
+
+**Generations.** A worker that was cut off from the store may have forwarded writes that it could not announce
+(`writes.py`), and may have died before it could make up for it. So a worker that is not heard for
+`death_after_s` without having left properly makes the whole store one generation older: all entries before
+count no more. A worker that was itself cut off for about a lease serves nothing until as much time has passed
+again, so that such deaths are noticed first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from cbk_gateway.cache.feed import Feed, channel_of
+from cbk_gateway.cache.options import Consistency
+from cbk_gateway.cache.shelf import FEED, script
+from cbk_gateway.cache.tiers import Tiers
+from cbk_gateway.store import Store, StoreFault
+
+_log = structlog.get_logger(__name__)
+
+_LEASES: Final = "cbkgw:{cache-feed}:leases"
+_LIVES: Final = "cbkgw:{cache-feed}:lives"
+_GENERATION: Final = "cbkgw:{cache-feed}:generation"
+_DRIFT: Final = 0.02
+_ACK_PATIENCE_S: Final = 0.25
+
+
+@dataclass(slots=True)
+class _Beat:
+    """A heartbeat under way: it counts once it was both granted and heard."""
+
+    sent_at: float
+    is_granted: bool = False
+    is_heard: bool = False
+
+
+@dataclass(slots=True)
+class Announcement:
+    """A write being told to the others.
+
+    Attributes:
+        waiting_for: Workers that have not answered yet, with the end of their lease by this clock.
+    """
+
+    waiting_for: dict[str, float] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+    is_sent: bool = False
+    is_heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def note(self, worker: str) -> None:
+        """A worker answered."""
+        self.answered.add(worker)
+        self.waiting_for.pop(worker, None)
+        self.settle()
+
+    def settle(self) -> None:
+        """See whether all have answered."""
+        if self.is_sent and not self.waiting_for:
+            self.is_heard.set()
+
+
+class Membership:
+    """This worker among the others.
+
+    Args:
+        store: The store.
+        tiers: What to drop from.
+        recover: Called after the store came back, before anything is served; raises StoreFault to be called
+            again.
+    """
+
+    def __init__(self, store: Store, tiers: Tiers, recover: Callable[[], Awaitable[None]]) -> None:
+        self._store = store
+        self._tiers = tiers
+        self._options = tiers.options
+        self._recover = recover
+        self._me = tiers.worker
+        self._heartbeat = script(store, "heartbeat", with_common=False)
+        self._announce = script(store, "announce", with_common=False)
+        self._leave = script(store, "leave", with_common=False)
+        self._session = 0
+        self._is_subscribed = False
+        self._is_member = False
+        self._live_until = 0.0
+        self._last_good: float | None = None
+        self._quiet_until = 0.0
+        self._beat_number = 0
+        self._beats: dict[int, _Beat] = {}
+        self._announcements: dict[int, Announcement] = {}
+        self._announced = 0
+        self._beat_now = asyncio.Event()
+        self._beater: asyncio.Task[None] | None = None
+        self._feed = Feed(store, self._me, self, self._options.lease_s)
+        self._fault_since: float | None = None
+        self.is_recovered = True
+        tiers.session = self.session
+
+    async def start(self) -> None:
+        """Join the others. A store that is away is joined when it comes back."""
+        await self._beat()
+        self._feed.start()
+        self._beater = asyncio.get_running_loop().create_task(self._beat_forever())
+
+    async def stop(self, *, is_clean: bool) -> None:
+        """Leave. Not cleanly when writes are left that nobody was told of: the others must then assume it."""
+        if self._beater is not None:
+            self._beater.cancel()
+            await asyncio.wait((self._beater,))
+            self._beater = None
+        await self._feed.stop()
+        with contextlib.suppress(StoreFault):
+            await self._leave(keys=(_LEASES, _LIVES), args=(1 if is_clean else 0, self._me))
+
+    def session(self, now: float) -> int | None:
+        """Number of the present session; None while the worker's memory must not be used."""
+        if now >= self._live_until or now < self._quiet_until or not self.is_recovered:
+            return None
+        return self._session
+
+    def is_open(self, now: float) -> bool:
+        """Whether entries of the store may be served: its generation is known, nothing is to make up for."""
+        if self._last_good is None or not self.is_recovered or now < self._quiet_until:
+            return False
+        return now - self._last_good < self._options.lease_s and self._store.is_available
+
+    def hurry(self) -> None:
+        """Beat as soon as possible, because this worker knows less than the store does."""
+        self._beat_now.set()
+
+    async def announce(self, account: str, types: tuple[str, ...]) -> Announcement:
+        """Tell the others what is old, after it was made so in the store.
+
+        Raises:
+            StoreFault: They may or may not have been told.
+        """
+        self._announced += 1
+        number = self._announced
+        announcement = Announcement()
+        self._announcements[number] = announcement
+        message = b"I " + orjson.dumps([self._me, number, account, types])
+        try:
+            reply = await self._announce(keys=(_LEASES,), args=(FEED, message, self._me))
+        except BaseException:
+            self._announcements.pop(number, None)
+            raise
+        now = self._tiers.now()
+        for worker, ends_ms in zip(reply[1::2], reply[2::2], strict=True):
+            name = worker.decode()
+            if name not in announcement.answered:
+                remaining_s = (ends_ms - reply[0]) / 1000
+                announcement.waiting_for[name] = now + remaining_s * (1 + _DRIFT)
+        announcement.is_sent = True
+        announcement.settle()
+        if announcement.is_heard.is_set() or self._options.consistency is Consistency.BOUNDED:
+            self._announcements.pop(number, None)
+        return announcement
+
+    async def obeyed(self, announcement: Announcement) -> None:
+        """Wait until no other worker can serve what was announced to be old. Raises nothing."""
+        if announcement.is_heard.is_set() or self._options.consistency is Consistency.BOUNDED:
+            return
+        started = self._tiers.now()
+        if not await _set_within(announcement.is_heard, _ACK_PATIENCE_S):
+            laggards = dict(announcement.waiting_for)
+            if laggards:
+                with contextlib.suppress(StoreFault):
+                    await self._leave(keys=(_LEASES, _LIVES), args=(0, *laggards))
+                _log.warning("cache_feed_unanswered", workers=len(laggards))
+                ends_at = max(laggards.values())
+                await _set_within(announcement.is_heard, max(0.0, ends_at - self._tiers.now()))
+        self._forget(announcement)
+        self._tiers.observer.write_waited(self._tiers.now() - started)
+
+    def leases_end_at(self) -> float:
+        """When no worker's lease can last any more, given that the store answers nobody since it was lost.
+
+        0 with bounded consistency, which waits for nobody.
+        """
+        if self._options.consistency is Consistency.BOUNDED:
+            return 0.0
+        lost_at = self._fault_since if self._fault_since is not None else self._tiers.now()
+        return lost_at + self._options.lease_s * (1 + _DRIFT)
+
+    def note_fault(self) -> None:
+        """A call to the store got no answer."""
+        if self._fault_since is None:
+            self._fault_since = self._tiers.now()
+
+    def _forget(self, announcement: Announcement) -> None:
+        for number, one in list(self._announcements.items()):
+            if one is announcement:
+                del self._announcements[number]
+
+    # The heartbeat.
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self._beat_now.clear()
+            await _set_within(self._beat_now, self._options.heartbeat_s)
+            await self._beat()
+            self._prolong_fills()
+
+    async def _beat(self) -> None:
+        options, now = self._options, self._tiers.now()
+        self._beat_number += 1
+        beat = _Beat(now)
+        self._beats[self._beat_number] = beat
+        if len(self._beats) > 32:
+            del self._beats[next(iter(self._beats))]
+        wanted = "none" if not self._is_subscribed else "renew" if self._is_member else "join"
+        if wanted == "join":
+            self._new_session()
+        session = self._session
+        try:
+            goes_on, generation, _ = await self._heartbeat(
+                keys=(_LEASES, _LIVES, _GENERATION),
+                args=(
+                    *(self._me, int(options.lease_s * 1000), int(options.death_after_s * 1000)),
+                    *(channel_of(self._me), self._beat_number, wanted),
+                ),
+            )
+        except StoreFault:
+            self.note_fault()
+            self.is_recovered = False
+            return
+        self._heard_of_generation(generation)
+        await self._after_good_beat(now)
+        if session != self._session or not self._is_subscribed:
+            return
+        self._is_member = bool(goes_on)
+        if not goes_on:
+            self._new_session()
+            if wanted == "renew":
+                self.hurry()
+            return
+        beat.is_granted = True
+        self._grant(beat)
+
+    async def _after_good_beat(self, sent_at: float) -> None:
+        options = self._options
+        if self._last_good is not None and sent_at - self._last_good > options.lease_s - options.heartbeat_s:
+            self._new_session()
+            self._quiet_until = self._tiers.now() + options.death_after_s
+            _log.warning("cache_store_gap", seconds=round(sent_at - self._last_good, 3))
+        self._last_good = sent_at
+        if not self.is_recovered:
+            try:
+                await self._recover()
+            except StoreFault:
+                self.note_fault()
+                return
+            self.is_recovered = True
+        self._fault_since = None
+
+    def _heard_of_generation(self, generation: int) -> None:
+        shelf = self._tiers.shelf
+        if generation != shelf.generation:
+            if shelf.generation:
+                self._new_session()
+                _log.warning("cache_new_generation")
+            shelf.generation = generation
+
+    def _grant(self, beat: _Beat) -> None:
+        if not (beat.is_granted and beat.is_heard):
+            return
+        was_live = self.session(self._tiers.now()) is not None
+        self._live_until = max(self._live_until, beat.sent_at + self._options.lease_s * (1 - _DRIFT))
+        if not was_live:
+            self._tiers.observer.feed_live(is_live=True)
+
+    def _new_session(self) -> None:
+        """Begin with an empty memory; nothing that is under way may enter it."""
+        if self._live_until:
+            self._tiers.observer.feed_live(is_live=False)
+        self._session += 1
+        self._live_until = 0.0
+        self._beats = {number: beat for number, beat in self._beats.items() if number == self._beat_number}
+        self._tiers.drop_all()
+
+    def _prolong_fills(self) -> None:
+        now = self._tiers.now()
+        for fill in list(self._tiers.fills):
+            if now - fill.started_at > self._options.fill_lease_s / 3:
+                self._tiers.spawn(self._prolong(fill.ask.account, fill.ask.digest, fill.flight.token))
+
+    async def _prolong(self, account: str, digest: str, token: str) -> None:
+        with contextlib.suppress(StoreFault):
+            await self._tiers.shelf.prolong(account, digest, token)
+
+    # What the feed brings.
+
+    def feed_ready(self) -> None:
+        """The subscription stands: join."""
+        self._is_subscribed = True
+        self.hurry()
+
+    def feed_lost(self) -> None:
+        """Writes may pass unheard from now on."""
+        self._is_subscribed = False
+        self._is_member = False
+        self._new_session()
+
+    def heard(self, kind: bytes, text: bytes) -> None:
+        """Act on a message of the feed."""
+        match kind:
+            case b"I":
+                self._heard_of_write(text)
+            case b"F":
+                self._tiers.woken(text.decode())
+            case b"B":
+                self._heard_beat(int(text))
+            case b"A":
+                worker, numbers = orjson.loads(text)
+                for number in numbers:
+                    announcement = self._announcements.get(number)
+                    if announcement is not None:
+                        announcement.note(worker)
+            case _:
+                _log.warning("cache_feed_unknown_message")
+
+    def _heard_of_write(self, text: bytes) -> None:
+        told: Any = orjson.loads(text)
+        writer, number, account, types = told
+        if writer != self._me:
+            self._tiers.drop(account, types, "feed")
+            self._feed.answer(writer, number)
+
+    def _heard_beat(self, number: int) -> None:
+        beat = self._beats.pop(number, None)
+        if beat is not None:
+            beat.is_heard = True
+            self._tiers.observer.feed_lag(self._tiers.now() - beat.sent_at)
+            self._grant(beat)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether an event comes within a time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True

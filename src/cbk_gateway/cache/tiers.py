@@ -1,0 +1,170 @@
+"""What all parts of one worker's cache share: its tiers, its flights, its clock, its background work.
+
+The one rule that lives here is `admit`: when an answer may enter the worker's own memory. Looking things up
+is `cache.py`'s, writing is `writes.py`'s, and hearing of writes `membership.py`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+from cbk_gateway.cache import representation
+from cbk_gateway.cache.copy import Copy, Form
+from cbk_gateway.cache.flight import Flight, Flights
+from cbk_gateway.cache.memory import Memory
+from cbk_gateway.cache.observer import CacheObserver
+from cbk_gateway.cache.options import CacheOptions
+from cbk_gateway.cache.shelf import Shelf
+from cbk_gateway.store import Store, StoreFault
+
+if TYPE_CHECKING:
+    from cbk_gateway.cache.fill import Fill
+
+_DECLINED_S: Final = 10.0
+_MAX_DECLINED: Final = 4096
+
+
+class Tiers:
+    """The state of one worker's cache.
+
+    Attributes:
+        worker: This worker's name towards the others, new with every start.
+        now: The monotonic clock, in seconds.
+        session: Number of the feed's present session; None while the worker's memory must not be used.
+    """
+
+    def __init__(
+        self, store: Store, options: CacheOptions, observer: CacheObserver, clock: Callable[[], float]
+    ) -> None:
+        self.worker = secrets.token_hex(8)
+        self.options = options
+        self.observer = observer
+        self.now = clock
+        self.shelf = Shelf(store, options)
+        self.memory = Memory(options.l1_max_bytes, options.account_share)
+        self.flights: Flights[Copy, Fill] = Flights(self.new_token)
+        self.fills: WeakSet[Fill] = WeakSet()
+        self.session: Callable[[float], int | None] = lambda _now: None
+        self._tokens = 0
+        self._declined: OrderedDict[str, float] = OrderedDict()
+        self._wakers: dict[str, set[asyncio.Event]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def new_token(self) -> str:
+        """A name that no other flight or write of any worker has."""
+        self._tokens += 1
+        return f"{self.worker}-{self._tokens}"
+
+    def admit(self, flight: Flight[Copy, Fill], copy: Copy) -> None:
+        """Take an answer into memory that the store has just held, or taken in, as good.
+
+        Only if the feed was live, without a break, since before the store was asked, and has told of no
+        write since then that would make it old: else the write may have come between the two.
+        """
+        if flight.is_void or flight.session is None or flight.session != self.session(self.now()):
+            return
+        evicted = self.memory.put(copy)
+        if evicted:
+            self.observer.evicted("l1", evicted)
+        self.observer.memory(len(self.memory), self.memory.size_bytes)
+
+    def drop(self, account: str, types: Iterable[str], cause: str) -> None:
+        """Forget what these types' answers were, here. Flights under way will not enter memory."""
+        changed = frozenset(types)
+        self.memory.invalidate(account, changed)
+        self.flights.void(account, changed)
+        self.observer.invalidated(cause)
+        self.observer.memory(len(self.memory), self.memory.size_bytes)
+
+    def drop_all(self) -> None:
+        """Forget everything here."""
+        self.memory.clear()
+        self.flights.void_all()
+        self.observer.memory(0, 0)
+
+    def compress_later(self, copy: Copy, form: Form) -> None:
+        """Prepare the gzip variant of a form in a thread, once."""
+        options = self.options
+        if form.is_compressing or not options.compress or len(form.plain.body) < options.compress_min_bytes:
+            return
+        form.is_compressing = True
+        self.spawn(self._compress(copy, form))
+
+    def decline(self, digest: str) -> None:
+        """Remember for a while that an answer cannot be kept: nobody should wait for a fetch of it."""
+        self._declined[digest] = self.now() + _DECLINED_S
+        self._declined.move_to_end(digest)
+        if len(self._declined) > _MAX_DECLINED:
+            self._declined.popitem(last=False)
+
+    def is_declined(self, digest: str, now: float) -> bool:
+        """Whether an answer was lately found impossible to keep."""
+        until = self._declined.get(digest)
+        if until is None:
+            return False
+        if until <= now:
+            del self._declined[digest]
+            return False
+        return True
+
+    async def wait_for_fill(self, digest: str, seconds: float) -> None:
+        """Wait until somebody's fetch of an answer ended, or until the time is up."""
+        waker = asyncio.Event()
+        self._wakers.setdefault(digest, set()).add(waker)
+        try:
+            async with asyncio.timeout(seconds):
+                await waker.wait()
+        except TimeoutError:
+            return
+        finally:
+            waiting = self._wakers[digest]
+            waiting.discard(waker)
+            if not waiting:
+                del self._wakers[digest]
+
+    def woken(self, digest: str) -> None:
+        """Somebody's fetch of an answer ended."""
+        for waker in self._wakers.get(digest, ()):
+            waker.set()
+
+    def release_later(self, fill: Fill) -> None:
+        """Give a right to fetch back to the other workers, without waiting for it."""
+        self.spawn(self.release(fill.ask.account, fill.ask.digest, fill.flight.token))
+
+    async def release(self, account: str, digest: str, token: str) -> None:
+        """Give a right to fetch back to the other workers. A store that is away has forgotten it soon."""
+        try:
+            await self.shelf.release(account, digest, token)
+        except StoreFault:
+            return
+        finally:
+            self.woken(digest)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something in the background, held until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def settle(self, seconds: float) -> None:
+        """Let background work end; cancel what has not ended in time."""
+        if self._tasks:
+            _, late = await asyncio.wait(set(self._tasks), timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+
+    async def _compress(self, copy: Copy, form: Form) -> None:
+        packed = await asyncio.to_thread(representation.compressed, form.plain.body)
+        if packed is not None:
+            form.add_gzip(packed)
+            evicted = self.memory.resized(copy)
+            if evicted:
+                self.observer.evicted("l1", evicted)

@@ -1,0 +1,189 @@
+"""One request and its answer: what is known so far, and how an answer leaves.
+
+An `Exchange` lives exactly as long as one request. The steps of the pipeline fill it in order; everything
+that every answer carries (request id, rate headers, cache status, timing, CORS) is added here and nowhere
+else, so that a refusal and a hit look alike to a client. No decision is taken here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from cbk_gateway import cors
+from cbk_gateway.errors import Refusal
+from cbk_gateway.limits import Grant
+from cbk_gateway.operation import OTHER, Operation
+from cbk_gateway.parties import Principal, RunAs, Tenant
+from cbk_gateway.request_body import TakenBody
+from cbk_gateway.telemetry.timing import server_timing
+
+SERVER: Final = "cbk-gateway"
+CLIENT_GONE: Final = 499
+"""What metrics and logs say of a request whose client left before its answer; it is never sent."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Exchange:
+    """A request being served.
+
+    Attributes:
+        request: The request as the listener parsed it.
+        request_id: The id that every record of this exchange carries.
+        started: `time.perf_counter()` at its beginning, seconds.
+        operation: What it asks for, once understood.
+        principal: Who asks, once identified.
+        tenant: For whom, once authorised.
+        account: The upstream account it acts on: the tenant's, or a child the client chose.
+        asked_run_as: That child, when the client may choose and did.
+        grant: What it was admitted with.
+        body: Its body, once taken.
+        status: Status of the answer, once decided.
+        cache_label: hit, miss, stale, bypass, collapsed or none: for metrics.
+        cache_status: The `Cache-Status` value (RFC 9211), if any.
+        upstream_s: Seconds spent waiting for the upstream, None when it was not asked.
+        answer_bytes: Body bytes handed to the socket.
+        refusal_reason: Reason word of a refusal, for metrics and the log.
+        response: The answer once its head may have been sent.
+    """
+
+    __slots__ = (
+        "account",
+        "answer_bytes",
+        "asked_run_as",
+        "body",
+        "cache_label",
+        "cache_status",
+        "grant",
+        "operation",
+        "principal",
+        "refusal_reason",
+        "request",
+        "request_id",
+        "response",
+        "started",
+        "status",
+        "tenant",
+        "upstream_s",
+    )
+
+    def __init__(self, request: web.BaseRequest, request_id: str) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.started = time.perf_counter()
+        self.operation: Operation | None = None
+        self.principal: Principal | None = None
+        self.tenant: Tenant | None = None
+        self.grant: Grant | None = None
+        self.body: TakenBody | None = None
+        self.status = 0
+        self.cache_label = "none"
+        self.cache_status: str | None = None
+        self.upstream_s: float | None = None
+        self.account = ""
+        self.asked_run_as: RunAs | None = None
+        self.answer_bytes = 0
+        self.refusal_reason: str | None = None
+        self.response: web.StreamResponse | None = None
+
+    @property
+    def resource(self) -> str:
+        """Bounded label of what was asked."""
+        return self.operation.resource if self.operation is not None else OTHER
+
+    @property
+    def action(self) -> str:
+        """Bounded label of what was to be done."""
+        return self.operation.action if self.operation is not None else OTHER
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the request's head was read."""
+        return time.perf_counter() - self.started
+
+    def header(self, name: str) -> str | None:
+        """The first value of a request header."""
+        return self.request.headers.get(name)
+
+    def client_address(self, trusted: Sequence[Network]) -> str:
+        """Where the request comes from, looking through trusted proxies (RFC 7239 section 7.4 on trust).
+
+        `X-Forwarded-For` is read from its right end, as far as each hop is trusted.
+        """
+        peer = self.request.transport.get_extra_info("peername") if self.request.transport else None
+        address = str(peer[0]) if isinstance(peer, tuple) and peer else "unix"
+        if not trusted:
+            return address
+        hops = [
+            hop.strip() for hop in ",".join(self.request.headers.getall("X-Forwarded-For", ())).split(",")
+        ]
+        while hops and _is_within(address, trusted):
+            address = hops.pop() or address
+        return address
+
+    def answer(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, cut_after: bool = False
+    ) -> web.Response:
+        """A whole answer. `cut_after` closes the connection behind it."""
+        self.status = status
+        self.answer_bytes = len(body)
+        response = web.Response(status=status, headers=self._dressed(headers), body=body)
+        if cut_after:
+            response.force_close()
+        self.response = response
+        return response
+
+    def streamed(self, status: int, headers: Iterable[tuple[str, str]]) -> web.StreamResponse:
+        """The head of an answer whose body follows piece by piece."""
+        self.status = status
+        response = web.StreamResponse(status=status, headers=self._dressed(headers))
+        self.response = response
+        return response
+
+    def refuse(self, refusal: Refusal) -> web.Response:
+        """Render a refusal. The only place where one becomes an HTTP answer."""
+        self.refusal_reason = refusal.reason
+        headers = [("Content-Type", "application/json"), *refusal.headers.items()]
+        closes = refusal.closes or not self.request.content.is_eof()
+        return self.answer(refusal.status, headers, refusal.body(self.request_id), cut_after=closes)
+
+    def _dressed(self, headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
+        dressed: CIMultiDict[str] = CIMultiDict(headers)
+        dressed["X-Request-Id"] = self.request_id
+        dressed["Server"] = SERVER
+        if self.grant is not None:
+            for name, value in self.grant.headers.items():
+                dressed.setdefault(name, value)
+        if self.cache_status is not None:
+            dressed["Cache-Status"] = self.cache_status
+        dressed["Server-Timing"] = server_timing(self.elapsed_s, self.upstream_s, self.cache_label)
+        origins = self.tenant.allowed_origins if self.tenant is not None else ("*",)
+        for name, value in cors.granted(origins, self.header("Origin")):
+            if name == "Vary":
+                dressed.add(name, value)
+            else:
+                dressed[name] = value
+        return dressed
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Networks in CIDR form.
+
+    Raises:
+        ValueError: One of them is none.
+    """
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+
+
+def _is_within(address: str, networks: Sequence[Network]) -> bool:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return any(parsed in network for network in networks)

@@ -1,0 +1,203 @@
+"""Passing a request upstream and its answer back: what reads and writes have in common.
+
+Nothing is buffered here but what must be whole to be checked or kept. Once the head of an answer is out,
+a failure can only be shown by breaking the connection; a broken answer never ends politely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from cbk_gateway.errors import InternalError
+from cbk_gateway.exchange import Exchange
+from cbk_gateway.limits.usage import UsageReader
+from cbk_gateway.operation import CostClass, Effect, Operation
+from cbk_gateway.parties import Principal, Tenant
+from cbk_gateway.parts import Parts
+from cbk_gateway.request_body import TakenBody
+from cbk_gateway.tenancy.credentials import Credential
+from cbk_gateway.upstream import Answer, Call, StreamBroken, outgoing_headers
+
+STREAM_MEDIA: Final = {
+    "application/jsonl": "jsonl",
+    "application/x-ndjson": "jsonl",
+    "text/event-stream": "sse",
+}
+_BODILESS: Final = frozenset({204, 304})
+
+
+def settled(x: Exchange) -> tuple[Operation, Principal, Tenant]:
+    """What the first steps found. They always have, by the time anything is forwarded."""
+    if x.operation is None or x.principal is None or x.tenant is None:
+        raise InternalError("The gateway failed to serve this request.")
+    return x.operation, x.principal, x.tenant
+
+
+async def send(parts: Parts, x: Exchange, body: TakenBody | None, *, accept: str | None = None) -> Answer:
+    """Send the request upstream under the tenant's credential, once per exchange; wait for the head.
+
+    Args:
+        accept: What to ask for when the gateway itself will read the answer, uncoded; None to ask for
+            what the client asks for.
+
+    Raises:
+        UpstreamFault: There is no answer; it says what left the socket.
+        BadGateway: The upstream refuses the tenant's key; the client's own token is fine.
+    """
+    operation, _, tenant = settled(x)
+    credential = parts.credentials.credential_for(tenant, operation)
+    answer = await _send_with(parts, x, body, credential, accept=accept)
+    other = parts.credentials.report(tenant, credential.which, answer.status, operation)
+    if other is not None:
+        # A key in rotation was refused: the tenant's other key answers instead, for safe reads only.
+        answer.abort()
+        answer = await _send_with(parts, x, body, other, accept=accept)
+        parts.credentials.report(tenant, other.which, answer.status)
+    refusal = parts.credentials.refusal(tenant, answer.status, operation)
+    if refusal is not None:
+        answer.abort()
+        raise refusal
+    return answer
+
+
+async def _send_with(
+    parts: Parts, x: Exchange, body: TakenBody | None, credential: Credential, *, accept: str | None
+) -> Answer:
+    operation, _, tenant = settled(x)
+    headers = outgoing_headers(
+        x.request.headers.items(),
+        key=credential.key,
+        run_as=tenant.run_as,
+        host=parts.upstream.host,
+        request_id=x.request_id,
+        client_may_run_as=tenant.may_run_as,
+        identity_encoding=accept is not None,
+    )
+    if accept is not None:
+        headers = [("Accept", accept), *(pair for pair in headers if pair[0] != "Accept")]
+    call = Call(
+        operation=operation,
+        headers=headers,
+        body=body.outgoing() if body is not None else None,
+        body_length=body.length if body is not None else None,
+        account=x.account,
+    )
+    begun = time.perf_counter()
+    try:
+        return await parts.upstream.send(call)
+    finally:
+        x.upstream_s = (x.upstream_s or 0.0) + time.perf_counter() - begun
+
+
+Pieces = AsyncIterator[bytes]
+
+
+async def chained(first: bytes, rest: Pieces) -> Pieces:
+    """What was read already, then the rest as it comes."""
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+def response_of(x: Exchange) -> web.StreamResponse:
+    """The answer whose head was sent."""
+    if x.response is None:
+        raise InternalError("The gateway failed to serve this request.")
+    return x.response
+
+
+async def gather(answer: Answer, bound: int) -> tuple[bytes, AsyncIterator[bytes] | None]:
+    """The body if it is no larger than `bound`, else its beginning and the rest as it comes."""
+    pieces = answer.chunks()
+    held: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size > bound:
+            return b"".join(held), pieces
+    return b"".join(held), None
+
+
+def form_of(answer: Answer) -> str | None:
+    """The form of an event stream, or None when the answer is a plain body."""
+    for name, value in answer.headers:
+        if name.lower() == "content-type":
+            return STREAM_MEDIA.get(value.partition(";")[0].strip().lower())
+    return None
+
+
+def content_type_of(answer: Answer) -> str:
+    """The answer's Content-Type, empty when it has none."""
+    return next((value for name, value in answer.headers if name.lower() == "content-type"), "")
+
+
+def reader_for(operation: Operation, answer: Answer) -> UsageReader:
+    """What looks for token usage and failures inside a passing answer."""
+    return UsageReader(content_type_of(answer), operation.route.dialect)
+
+
+def watches_usage(operation: Operation) -> bool:
+    """Whether the answer can say what a model run used, or can be a failure with status 200."""
+    return operation.effect is not Effect.READ or operation.route.cost_class is CostClass.MODEL
+
+
+async def pass_on(
+    parts: Parts,
+    x: Exchange,
+    answer: Answer,
+    pieces: AsyncIterator[bytes],
+    *,
+    reader: UsageReader | None = None,
+) -> str:
+    """Pass a body on, piece by piece as it comes; returns how it ended.
+
+    The ending is one of complete, truncated, client_abort, deadline. A broken one has aborted the
+    connection.
+    """
+    operation, principal, _ = settled(x)
+    form = form_of(answer)
+    response = x.streamed(answer.status, answer.headers)
+    await response.prepare(x.request)
+    if form is None:
+        return await _copy(parts, x, response, pieces, reader)
+    with parts.open_streams.entered(principal):
+        return await _copy(parts, x, response, pieces, reader)
+
+
+async def _copy(
+    parts: Parts,
+    x: Exchange,
+    response: web.StreamResponse,
+    pieces: AsyncIterator[bytes],
+    reader: UsageReader | None,
+) -> str:
+    try:
+        async for piece in pieces:
+            x.answer_bytes += len(piece)
+            if reader is not None:
+                reader.feed(piece)
+            async with asyncio.timeout(parts.write_timeout_s):
+                await response.write(piece)
+        await response.write_eof()
+    except (StreamBroken, TimeoutError):
+        abort(x)
+        return "truncated"
+    except (ConnectionError, asyncio.CancelledError):
+        abort(x)
+        raise
+    return "complete"
+
+
+def abort(x: Exchange) -> None:
+    """Break the client's connection, so that no half answer looks whole."""
+    with contextlib.suppress(AttributeError):
+        transport = x.request.transport
+        if transport is not None:
+            transport.abort()

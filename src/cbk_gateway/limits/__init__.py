@@ -1,0 +1,26 @@
+"""How much each tenant may take: rates, quotas, open requests, over all workers of all gateways.
+
+plan.py         which limits count an operation
+limiter.py      the decision put together; the package's face
+decision.py     asked of the store: `admit.lua` by way of `ledger.py`
+outage.py       decided without the store
+bucket.py       the rule in plain Python
+bookkeeping.py  settling, giving back, signs of life
+usage.py        what an answer spent
+"""
+
+from cbk_gateway.limits.grant import Grant, Usage
+from cbk_gateway.limits.limiter import Limiter
+from cbk_gateway.limits.options import LimiterObserver, LimiterOptions, Mode, SilentObserver
+from cbk_gateway.limits.usage import UsageReader
+
+__all__ = [
+    "Grant",
+    "Limiter",
+    "LimiterObserver",
+    "LimiterOptions",
+    "Mode",
+    "SilentObserver",
+    "Usage",
+    "UsageReader",
+]

@@ -1,0 +1,201 @@
+"""What one worker knows and holds of one bucket: its last known state, a lease, a remembered refusal.
+
+Pure state and arithmetic; the clock (monotonic seconds of this process) is an argument. Nothing here may
+admit what the store has not given, except through `take_share`, which is for a store that is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from cbk_gateway.limits.bucket import Draw
+from cbk_gateway.limits.plan import BucketRef
+from cbk_gateway.parties import StoreFailure
+
+_RATE_WINDOW_S: Final = 0.25
+_SLICE_PART: Final = 0.5  # of a lease's life: a slice should be used up well before it ends
+_BURST_PART: Final = 0.25  # no worker takes more of the burst at once
+MICRO: Final = 1_000_000
+
+
+class BucketView:
+    """One bucket as a worker sees it.
+
+    Attributes:
+        ref: Which bucket.
+        lease: Tokens held, 0 when `lease_until` has passed.
+        lease_until: When the lease ends.
+        lease_size: Tokens that the lease began with, or that the one that ended last did.
+        lease_epoch: Server period it was taken in; -1 when the store knows that it ended.
+        given_back: Unspent tokens not yet returned to the store.
+        blocked_until: Until when a request of `blocked_cost` or more is refused without asking.
+        tokens: The store's tokens at `seen_at`; meaningless when `seen_at_us` is -1.
+        seen_at_us: Server time of that, microseconds.
+        refill: Done when the slice that is being fetched has come; None when none is.
+        is_shared: Whether it was used while the store was away, so that the store must be told.
+    """
+
+    __slots__ = (
+        "_seen",
+        "_share",
+        "_share_at",
+        "_window_at",
+        "blocked_cost",
+        "blocked_until",
+        "demand",
+        "given_back",
+        "is_shared",
+        "lease",
+        "lease_epoch",
+        "lease_size",
+        "lease_until",
+        "ref",
+        "refill",
+        "seen_at",
+        "seen_at_us",
+        "tokens",
+    )
+
+    def __init__(self, ref: BucketRef) -> None:
+        self.ref = ref
+        self.lease = 0.0
+        self.lease_until = 0.0
+        self.lease_size = 0.0
+        self.lease_epoch = -1
+        self.given_back = 0.0
+        self.blocked_until = 0.0
+        self.blocked_cost = 0.0
+        self.tokens = ref.rate.burst
+        self.seen_at = 0.0
+        self.seen_at_us = -1
+        self.demand = 0.0
+        self.is_shared = False
+        self.refill: asyncio.Future[None] | None = None
+        self._seen = 0.0
+        self._window_at = 0.0
+        self._share = 0.0
+        self._share_at = 0.0
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return self.ref.rate.name
+
+    @property
+    def on_store_failure(self) -> StoreFailure:
+        """What to do without the store."""
+        return self.ref.rate.on_store_failure
+
+    # What this worker is asked for.
+
+    def note(self, cost: float, now: float) -> None:
+        """Count a request, admitted or not: leases are sized by what is asked for."""
+        elapsed = now - self._window_at
+        if elapsed >= _RATE_WINDOW_S:
+            self.demand = self._seen / elapsed
+            self._seen = 0.0
+            self._window_at = now
+        self._seen += cost
+
+    def slice_tokens(self, life_s: float, min_rate: float, min_tokens: float) -> float:
+        """How many whole tokens to ask for in advance; 0 when this bucket is decided call by call."""
+        if self.demand < min_rate:
+            return 0.0
+        rate = self.ref.rate
+        span_s = life_s * _SLICE_PART
+        size = float(int(min(self.demand * span_s, rate.per_second * span_s, rate.burst * _BURST_PART)))
+        return size if size >= min_tokens else 0.0
+
+    # The lease.
+
+    def covers(self, cost: float, now: float) -> bool:
+        """Whether the lease pays for it."""
+        return self.lease >= cost and now < self.lease_until
+
+    def end_lease(self) -> None:
+        """Put what is left of the lease among what is to be given back."""
+        self.given_back += self.lease
+        self.lease = 0.0
+
+    def begin_lease(self, tokens: float, until: float, epoch: int) -> None:
+        """Hold tokens until then."""
+        self.lease = self.lease_size = tokens
+        self.lease_until = until
+        self.lease_epoch = epoch
+
+    # What the store said.
+
+    def draw(self, cost: float, want: float) -> Draw:
+        """The question to the store about this bucket."""
+        rate = self.ref.rate
+        closed = self.lease_size if self.lease_epoch >= 0 else 0.0
+        return Draw(
+            rate.per_second, rate.burst, cost, want, rate.shadow, self.given_back, closed, self.lease_epoch
+        )
+
+    def learn(self, tokens: float, now_us: int, now: float) -> None:
+        """Remember the store's state."""
+        self.tokens = tokens
+        self.seen_at_us = now_us
+        self.seen_at = now
+        self.is_shared = False
+
+    def block(self, cost: float, until: float) -> None:
+        """Remember a refusal."""
+        self.blocked_cost = cost
+        self.blocked_until = until
+
+    def blocks(self, cost: float, now: float) -> bool:
+        """Whether a remembered refusal covers it."""
+        return now < self.blocked_until and cost >= self.blocked_cost
+
+    def estimate(self, now: float) -> float:
+        """Tokens left, as far as this worker can know: for headers, never for decisions."""
+        rate = self.ref.rate
+        if self.seen_at_us < 0:
+            return rate.burst
+        refilled = self.tokens + max(0.0, now - self.seen_at) * rate.per_second
+        held = self.lease if now < self.lease_until else 0.0
+        return min(rate.burst, refilled + held)
+
+    # Without the store.
+
+    def take_share(self, cost: float, workers: int, now: float) -> float:
+        """Take from this worker's share of the limit; returns 0 when taken, else seconds to wait.
+
+        The share starts from the last known state, so that an outage is no second burst. It holds at least
+        the cost of one request, or a small limit among many workers would never admit anything.
+        """
+        rate = self.ref.rate
+        need = min(cost, rate.burst)
+        most = max(rate.burst / workers, need)
+        per_second = rate.per_second / workers
+        if not self.is_shared:
+            self.is_shared = True
+            self._share, self._share_at = self._first_share(most, workers, now), now
+        self._share = min(most, self._share + max(0.0, now - self._share_at) * per_second)
+        self._share_at = now
+        if self._share < need:
+            return (need - self._share) / per_second
+        self._share -= need
+        return 0.0
+
+    def return_share(self, cost: float) -> None:
+        """Put back what was taken from the share for a request that was refused for another reason."""
+        self._share += min(cost, self.ref.rate.burst)
+
+    def _first_share(self, most: float, workers: int, now: float) -> float:
+        if self.seen_at_us < 0:
+            return most
+        rate = self.ref.rate
+        known = min(rate.burst, self.tokens + max(0.0, now - self.seen_at) * rate.per_second)
+        return min(most, known / workers)
+
+    def ceiling(self, workers: int) -> float:
+        """What the store's bucket may hold at most after an outage, or -1 when it was not used in one."""
+        return self._share * workers if self.is_shared else -1.0
+
+    def __repr__(self) -> str:
+        rate = self.ref.rate
+        return f"<BucketView {self.ref.key} {self.tokens:.1f}/{rate.burst:g} lease {self.lease:g}>"

@@ -1,0 +1,107 @@
+"""The worker's books: views of buckets, quotas and slots by key, bounded in number.
+
+Finds and forgets views, makes questions out of them and enters answers. It neither talks to the store nor
+decides; the clock is an argument.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+
+from cbk_gateway.limits.bucket_view import BucketView
+from cbk_gateway.limits.calendar import span_of
+from cbk_gateway.limits.counters import QuotaView, SlotView
+from cbk_gateway.limits.ledger import Answer, BucketQuestion
+from cbk_gateway.limits.plan import BucketRef, Plan
+from cbk_gateway.parties import Quota, Tenant
+
+
+class Desk:
+    """All views of one worker.
+
+    Args:
+        most: Buckets to remember; the least recently used is forgotten first.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._buckets: OrderedDict[str, BucketView] = OrderedDict()
+        self._quotas: dict[tuple[str, str], QuotaView] = {}
+        self._slots: dict[tuple[str, str], SlotView] = {}
+        self.floors: dict[str, int] = {}
+        """Quota counters noted down by an earlier run, by key."""
+
+    def bucket(self, ref: BucketRef) -> BucketView:
+        """The view of a bucket. A changed policy keeps what is known of the tokens."""
+        view = self._buckets.get(ref.key)
+        if view is None:
+            view = self._buckets[ref.key] = BucketView(ref)
+            if len(self._buckets) > self._most:
+                self._forget_one()
+            return view
+        if view.ref.rate is not ref.rate:
+            view.ref = ref
+            view.blocked_until = 0.0
+        self._buckets.move_to_end(ref.key)
+        return view
+
+    def quota(self, tenant: Tenant, quota: Quota, now_us: int) -> QuotaView:
+        """The view of a quota in the period that holds an instant."""
+        key = (tenant.id, quota.name)
+        view = self._quotas.get(key)
+        if view is None or not view.span.start_us <= now_us < view.span.end_us:
+            view = QuotaView(tenant.id, quota, span_of(now_us, quota.period, tenant.timezone))
+            view.used = self.floors.get(view.key, 0)
+            self._quotas[key] = view
+        view.quota = quota
+        return view
+
+    def slot(self, tenant_id: str, kind: str, most: int) -> SlotView:
+        """The view of a tenant's open requests or streams."""
+        view = self._slots.get((tenant_id, kind))
+        if view is None:
+            view = self._slots[tenant_id, kind] = SlotView(tenant_id, kind, most)
+        view.most = most
+        return view
+
+    def slots_of(self, plan: Plan) -> tuple[SlotView, ...]:
+        """The views that a plan counts open requests in."""
+        bounds = (("requests", plan.max_concurrent), ("streams", plan.max_streams))
+        return tuple(self.slot(plan.tenant.id, kind, most) for kind, most in bounds if most is not None)
+
+    def open_slots(self) -> Iterator[SlotView]:
+        """Views whose entry in the store must be renewed or corrected."""
+        return (view for view in self._slots.values() if view.own or view.is_stale)
+
+    def quotas(self) -> tuple[QuotaView, ...]:
+        """All quotas used lately."""
+        return tuple(self._quotas.values())
+
+    def buckets(self) -> tuple[BucketView, ...]:
+        """All buckets used lately."""
+        return tuple(self._buckets.values())
+
+    def stale_slots(self, tenant_id: str) -> tuple[SlotView, ...]:
+        """Counts of a tenant's open requests that the store must still be told."""
+        both = (self._slots.get((tenant_id, kind)) for kind in ("requests", "streams"))
+        return tuple(one for one in both if one is not None and one.is_stale)
+
+    def _forget_one(self) -> None:
+        for key, view in self._buckets.items():
+            # What is held for others, or was used without the store's knowledge, must not get lost.
+            if not (view.lease or view.given_back or view.is_shared):
+                del self._buckets[key]
+                return
+
+
+def bucket_question(view: BucketView, cost: float, want: float, workers: int) -> BucketQuestion:
+    """Ask about one bucket, telling the store what this worker knows of it."""
+    ceiling = view.ceiling(workers)
+    return BucketQuestion(view.ref.key, view.draw(cost, want), view.tokens, view.seen_at_us, ceiling)
+
+
+def enter(views: Iterable[BucketView], answer: Answer, now: float) -> None:
+    """Enter what an answer says about buckets."""
+    for view, tokens in zip(views, answer.tokens, strict=True):
+        view.learn(tokens, answer.now_us, now)

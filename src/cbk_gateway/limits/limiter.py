@@ -1,0 +1,240 @@
+"""The limiter: what a tenant may take now, decided by the store or by what the store gave in advance.
+
+Here decisions are put together: plan, lease, question, pace, refusal. The rule itself is `admit.lua`; what
+happens without the store is `outage.py`; what happens after the request is `bookkeeping.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from cbk_gateway.errors import Refusal
+from cbk_gateway.limits import answers
+from cbk_gateway.limits.bookkeeping import Bookkeeping
+from cbk_gateway.limits.bucket_view import BucketView
+from cbk_gateway.limits.decision import Request, Taken, decide_by_store
+from cbk_gateway.limits.grant import Grant, Usage
+from cbk_gateway.limits.options import LimiterObserver, LimiterOptions, Mode, SilentObserver
+from cbk_gateway.limits.outage import decide_locally
+from cbk_gateway.limits.pacing import Pacer
+from cbk_gateway.limits.plan import Plan, plan_for
+from cbk_gateway.limits.reservation import standings
+from cbk_gateway.operation import Operation, Route
+from cbk_gateway.parties import Tenant
+from cbk_gateway.store import Store, StoreFault
+
+_MOST_PLANS = 50_000
+
+
+class Limiter:
+    """Admits requests. One per process; `start()` before use, `stop()` after.
+
+    Args:
+        store: Where the limits are kept.
+        options: See `LimiterOptions`.
+        observer: Told of every decision.
+        clock: Monotonic seconds of this process.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        options: LimiterOptions | None = None,
+        observer: LimiterObserver | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._options = options or LimiterOptions()
+        self._observer: LimiterObserver = observer or SilentObserver()
+        self._now = clock
+        self._books = Bookkeeping(store, self._options, self._observer, clock)
+        self._pacer = Pacer(self._options.max_waiting)
+        self._deciding: set[asyncio.Task[Taken]] = set()
+        self._refunding: set[asyncio.Task[None]] = set()
+        self._plans: dict[tuple[str, str, int, bool], tuple[Plan, Route]] = {}
+
+    @property
+    def mode(self) -> Mode:
+        """Whether the store rules, or each worker its share."""
+        return self._books.mode
+
+    @property
+    def workers(self) -> int:
+        """Workers among which limits are shared while the store is away."""
+        return self._books.workers
+
+    async def start(self) -> None:
+        """Sign on and begin to keep the books. A store that is away is no error here."""
+        await self._books.start()
+
+    async def stop(self) -> None:
+        """Give leases back, settle what is open, sign off."""
+        if self._deciding:
+            await asyncio.wait(self._deciding)
+        if self._refunding:
+            await asyncio.wait(self._refunding)
+        await self._books.stop()
+
+    def admit_now(self, tenant: Tenant, subject: str, operation: Operation) -> Grant | None:
+        """Decide without waiting, when a lease or a remembered refusal can: the fast path for reads.
+
+        Returns:
+            A grant, or None when only `admit` can tell.
+
+        Raises:
+            TooManyRequests: The store refused a moment ago and nothing can have changed since.
+        """
+        plan = self._plan(tenant, subject, operation, is_stream=False)
+        if not plan.needs_no_store:
+            return None
+        return self._decide_now(plan, operation, may_pace=tenant.limits.max_wait_s > 0)
+
+    async def admit(
+        self, tenant: Tenant, subject: str, operation: Operation, *, is_stream: bool = False
+    ) -> Grant:
+        """Decide whether a request may go on; waits for a token when the tenant's policy allows that.
+
+        Args:
+            tenant: Who pays.
+            subject: The token's subject.
+            operation: What is asked.
+            is_stream: Whether the answer will be a stream.
+
+        Raises:
+            TooManyRequests: A rate or the bound on open requests is reached.
+            LimitsReached: A quota is used up.
+            ServiceUnavailable: The store is away and a limit says that nothing passes unchecked then.
+        """
+        plan = self._plan(tenant, subject, operation, is_stream=is_stream)
+        may_pace = tenant.limits.max_wait_s > 0 and (not is_stream or self._options.pace_streams)
+        if plan.needs_no_store and not (may_pace and self._pacer.has_queue(tenant.id)):
+            grant = self._decide_now(plan, operation, may_pace=may_pace)
+            if grant is not None:
+                return grant
+        request = Request(plan, operation)
+        if not may_pace:
+            return self._granted(request, await self._decide(request))
+        return await self._admit_paced(request)
+
+    async def _admit_paced(self, request: Request) -> Grant:
+        tenant = request.plan.tenant
+        began = self._now()
+        deadline = began + tenant.limits.max_wait_s
+        if not self._pacer.has_queue(tenant.id):
+            taken = await self._decide(request, is_final=False)
+            if taken.refusal is None or not self._pacer.may_wait(tenant.id, taken, deadline - self._now()):
+                return self._granted(request, self._final(request, taken))
+        async with self._pacer.turn(tenant.id, deadline - self._now()) as has_turn:
+            taken = await self._decide(request, is_final=False)
+            while has_turn and taken.refusal is not None and 0 < taken.wait_s <= deadline - self._now():
+                await asyncio.sleep(taken.wait_s)
+                taken = await self._decide(request, is_final=False)
+        grant = self._granted(request, self._final(request, taken))
+        self._observer.paced(tenant.id, self._now() - began)
+        return grant
+
+    def _decide_now(self, plan: Plan, operation: Operation, *, may_pace: bool) -> Grant | None:
+        """Leases and remembered refusals only."""
+        now = self._now()
+        drawn = [(self._books.desk.bucket(ref), cost) for ref, cost in plan.draws]
+        for view, cost in drawn:
+            if view.lease < cost or now >= view.lease_until:
+                if now < view.blocked_until and cost >= view.blocked_cost and not may_pace:
+                    view.note(cost, now)
+                    raise self._remembered_refusal(plan, view, now)
+                return None
+        for view, cost in drawn:
+            view.lease -= cost
+            view.note(cost, now)
+        self._observer.decided(plan.tenant.id, "admitted", "")
+        return Grant(self, plan, operation.route.audit_name, tuple(drawn))
+
+    def _remembered_refusal(self, plan: Plan, view: BucketView, now: float) -> Refusal:
+        self._observer.decided(plan.tenant.id, "rate", view.policy)
+        standing = answers.standing_of(view.ref.rate, view.estimate(now))
+        return answers.rate_refusal(standing, view.blocked_until - now, (standing,))
+
+    async def _decide(self, request: Request, *, is_final: bool = True) -> Taken:
+        """Ask the store, or decide by this worker's share when it is away."""
+        if self._books.mode is Mode.STORE:
+            try:
+                taken = await self._shielded(request)
+            except StoreFault:
+                self._books.note_failure()
+                taken = decide_locally(request, self._books, self._now())
+        else:
+            taken = decide_locally(request, self._books, self._now())
+        return self._final(request, taken) if is_final else taken
+
+    async def _shielded(self, request: Request) -> Taken:
+        """Decide in a task of its own: what a vanished client was given is given back, not lost."""
+        work = decide_by_store(request, self._books, self._options, self._now)
+        task = asyncio.get_running_loop().create_task(work)
+        self._deciding.add(task)
+        task.add_done_callback(self._deciding.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                task.add_done_callback(lambda done: self._abandon(request, done))
+            raise
+
+    def _abandon(self, request: Request, done: asyncio.Task[Taken]) -> None:
+        if done.cancelled() or done.exception() is not None or done.result().refusal is not None:
+            return
+        task = asyncio.get_running_loop().create_task(self._granted(request, done.result()).refund())
+        self._refunding.add(task)
+        task.add_done_callback(self._refunding.discard)
+
+    def _final(self, request: Request, taken: Taken) -> Taken:
+        """Report a decision; raise it when it is a refusal."""
+        self._observer.decided(request.plan.tenant.id, taken.outcome, taken.policy)
+        if taken.refusal is not None:
+            raise taken.refusal
+        return taken
+
+    def _granted(self, request: Request, taken: Taken) -> Grant:
+        return Grant(self, request.plan, request.name, taken.drawn, taken.reserved, taken.slots)
+
+    def _plan(self, tenant: Tenant, subject: str, operation: Operation, *, is_stream: bool) -> Plan:
+        route = operation.route
+        # Subjects matter to plans only through the bucket of their own.
+        who = subject if tenant.limits.subject_rate is not None else ""
+        key = (tenant.id, who, id(route), is_stream)
+        known = self._plans.get(key)
+        # A reloaded tenant is another object; a route's id may be used again once the route is gone.
+        if known is not None and known[0].tenant is tenant and known[1] is route:
+            return known[0]
+        plan = plan_for(
+            tenant,
+            subject,
+            operation,
+            is_stream=is_stream,
+            global_rate=self._options.global_rate,
+            account_rates=self._options.account_rates,
+        )
+        if route.known:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[key] = (plan, route)
+        return plan
+
+    # For `Grant`.
+
+    def headers_of(self, grant: Grant) -> Mapping[str, str]:
+        """Rate headers of a grant as things stand now."""
+        now = self._now()
+        everything = standings(grant.drawn, grant.reserved, self._books.server_now_us(now), now)
+        if not everything:
+            return {}
+        tightest = min(everything, key=lambda one: one.remaining / one.limit if one.limit else 0.0)
+        return answers.rate_headers(tightest, everything)
+
+    async def settle(self, grant: Grant, usage: Usage) -> None:
+        """Correct a grant's reservations; see `Grant.settle`."""
+        await self._books.settle(grant, usage)
+
+    async def refund(self, grant: Grant) -> None:
+        """Give a grant back; see `Grant.refund`."""
+        await self._books.refund(grant)

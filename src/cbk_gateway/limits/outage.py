@@ -1,0 +1,87 @@
+"""Decisions while the store is away: each worker its share of every limit.
+
+The bound. With N workers known to be alive, a worker's share of a bucket is burst / N and rate / N, so that
+all together stay within the limit; the share starts from what the worker knew, and the store's bucket starts
+from what the shares have left. A share is never smaller than the cost of one request, so a limit whose
+burst is below N can admit up to N at once; and a worker that lost the store alone uses its share on top of
+what the others get from the store. Quotas go on from the last known count plus what was counted since.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cbk_gateway.limits import answers
+from cbk_gateway.limits.bucket_view import BucketView
+from cbk_gateway.limits.decision import Request, Taken, quota_refusal, rate_refusal, slot_refusal
+from cbk_gateway.parties import StoreFailure
+
+if TYPE_CHECKING:
+    from cbk_gateway.limits.bookkeeping import Bookkeeping
+
+
+def decide_locally(request: Request, books: Bookkeeping, now: float) -> Taken:
+    """Decide by leases, shares and last known counts. Nothing is taken when anything refuses."""
+    refusal = _counters_refuse(request, books, now)
+    if refusal is not None:
+        return refusal
+    leased: list[tuple[BucketView, float]] = []
+    shared: list[tuple[BucketView, float]] = []
+    passed: list[BucketView] = []
+    for ref, cost in request.plan.draws:
+        view = books.desk.bucket(ref)
+        view.note(cost, now)
+        refusal = _draw(view, cost, books.workers, now, leased, shared, passed)
+        if refusal is not None:
+            for taken, amount in leased:
+                taken.lease += amount
+            for taken, amount in shared:
+                taken.return_share(amount)
+            return refusal
+    reserved = books.reservations(request, now)
+    books.owe_all(reserved)
+    slots = books.desk.slots_of(request.plan)
+    for slot in slots:
+        slot.own += 1
+        slot.is_stale = True
+    # What came from a share is not the store's to take back: such draws are worth nothing on a refund.
+    unpaid = tuple((view, 0.0) for view in (*(view for view, _ in shared), *passed))
+    return Taken(drawn=tuple(leased) + unpaid, reserved=reserved, slots=slots)
+
+
+def _draw(
+    view: BucketView,
+    cost: float,
+    workers: int,
+    now: float,
+    leased: list[tuple[BucketView, float]],
+    shared: list[tuple[BucketView, float]],
+    passed: list[BucketView],
+) -> Taken | None:
+    if view.covers(cost, now):
+        view.lease -= cost
+        leased.append((view, cost))
+        return None
+    if view.ref.rate.shadow or view.on_store_failure is StoreFailure.ALLOW:
+        passed.append(view)
+        return None
+    if view.on_store_failure is StoreFailure.DENY:
+        return Taken(
+            refusal=answers.store_away_refusal(view.policy), outcome="unavailable", policy=view.policy
+        )
+    wait_s = view.take_share(cost, workers, now)
+    if wait_s > 0:
+        return rate_refusal(view, wait_s, now)
+    shared.append((view, cost))
+    return None
+
+
+def _counters_refuse(request: Request, books: Bookkeeping, now: float) -> Taken | None:
+    for view, amount in books.reservations(request, now):
+        expected = view.used + view.pending * books.workers + amount
+        if view.is_enforced and amount > 0 and expected > view.quota.limit:
+            return quota_refusal(view, books.server_now_us(now), request.plan.tenant.timezone)
+    for slot in books.desk.slots_of(request.plan):
+        if not slot.has_local_room(books.workers):
+            return slot_refusal(slot)
+    return None

@@ -1,0 +1,80 @@
+"""The parts a request meets, bound together once by the app and handed to the pipeline.
+
+A value, nothing more: who starts and stops the parts is `app.py`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from cbk_gateway.audit import Journal
+from cbk_gateway.cache import Cache
+from cbk_gateway.exchange import Network
+from cbk_gateway.identity import Identity
+from cbk_gateway.limits import Limiter
+from cbk_gateway.request_body import BodyBounds
+from cbk_gateway.streams_open import OpenStreams
+from cbk_gateway.telemetry import AccessLog, Metrics
+from cbk_gateway.tenancy.credentials import Credentials
+from cbk_gateway.tenancy.ownership import Ownership
+from cbk_gateway.tenancy.registry import Registry
+from cbk_gateway.upstream import Upstream
+
+
+class Background:
+    """Work that outlives its request: closing invalidations, settling grants. Drained at shutdown."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run `work` to its end whatever happens to the caller; a reference is kept until then."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for what is under way, at most `timeout_s` seconds, then cancel it."""
+        if not self._tasks:
+            return
+        _, late = await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the pipeline works with.
+
+    Attributes:
+        access: Writes the access log, or None when it is off.
+        fingerprint_key: Keys the fingerprints of upstream keys in the journal.
+        trusted_proxies: Networks whose `X-Forwarded-For` is believed.
+        write_timeout_s: How long a client may refuse to read.
+        max_whole_bytes: Answers up to this size are taken whole, so that they can be kept or checked
+            before their last byte leaves.
+    """
+
+    identity: Identity
+    registry: Registry
+    credentials: Credentials
+    ownership: Ownership
+    limiter: Limiter
+    cache: Cache
+    journal: Journal
+    upstream: Upstream
+    metrics: Metrics
+    access: AccessLog | None
+    fingerprint_key: bytes
+    bounds: BodyBounds = field(default_factory=BodyBounds)
+    trusted_proxies: tuple[Network, ...] = ()
+    write_timeout_s: float = 60.0
+    max_whole_bytes: int = 1024**2
+    background: Background = field(default_factory=Background)
+    open_streams: OpenStreams = field(default_factory=OpenStreams)

@@ -1,0 +1,155 @@
+"""Answering reads and streams: from the cache, from somebody else's fill, or from the upstream.
+
+Reads never touch the journal. A fill runs in a task of its own, because others may be waiting for it when
+the client that caused it has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from cbk_gateway import forwarding, request_body, settling
+from cbk_gateway.cache import CacheKeyParts, Fill, Hit, StoredAnswer
+from cbk_gateway.errors import Refusal
+from cbk_gateway.exchange import Exchange
+from cbk_gateway.operation import Effect
+from cbk_gateway.parties import Tenant
+from cbk_gateway.parts import Parts
+from cbk_gateway.upstream import Answer, UpstreamFault
+
+BYPASS_HEADER = "X-CBK-Cache"
+
+
+@dataclass(slots=True)
+class _Overflow:
+    """An answer too large to be kept: what was read of it, and the rest as it comes."""
+
+    answer: Answer
+    pieces: forwarding.Pieces
+
+
+async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
+    """Answer a read, a search or a subscription."""
+    operation, _, tenant = forwarding.settled(x)
+    if not operation.is_cacheable:
+        return await _forward(parts, x)
+    found = await parts.cache.recall(
+        operation,
+        key_parts(x, tenant),
+        bypass=wants_bypass(x, tenant),
+        if_none_match=x.header("If-None-Match"),
+        accept_encoding=x.header("Accept-Encoding"),
+    )
+    if isinstance(found, Hit):
+        if found.refresh is not None:
+            parts.background.spawn(_refresh(parts, x, found.refresh))
+        return _answer_hit(parts, x, found, "stale" if "stale" in found.cache_status else "hit")
+    x.cache_status = found.cache_status
+    if not isinstance(found, Fill):
+        x.cache_label = "bypass"
+        return await _forward(parts, x)
+    x.cache_label = "miss"
+    filling = parts.background.spawn(_fill(parts, x, found))
+    try:
+        # Shielded: a client that leaves must not take the answer away from those who wait for it.
+        filled = await asyncio.shield(filling)
+    except asyncio.CancelledError:
+        if not found.is_awaited:
+            filling.cancel()
+        raise
+    if isinstance(filled, Hit):
+        return _answer_hit(parts, x, filled, "stale")
+    if isinstance(filled, StoredAnswer):
+        return _answer_hit(parts, x, filled, "miss")
+    async with filled.answer:
+        await forwarding.pass_on(parts, x, filled.answer, filled.pieces)
+    settling.settle(parts, x, None)
+    return forwarding.response_of(x)
+
+
+def key_parts(x: Exchange, tenant: Tenant) -> CacheKeyParts:
+    """What, besides path and query, selects an answer."""
+    run_as = tenant.run_as or x.asked_run_as
+    return CacheKeyParts(
+        account=x.account,
+        credential_class="key",
+        run_as=run_as.value if run_as is not None else None,
+        accept=first_media_type(x.header("Accept")),
+        timezone=x.header("X-Timezone") or "",
+    )
+
+
+def first_media_type(accept: str | None) -> str:
+    """What the API reads of `Accept`: the first media type, without parameters; JSON by default."""
+    first = (accept or "").partition(",")[0].partition(";")[0].strip().lower()
+    return first if first not in {"", "*/*"} else "application/json"
+
+
+def wants_bypass(x: Exchange, tenant: Tenant) -> bool:
+    """Whether the cache is to be passed by.
+
+    Only our own header counts: the Node SDK sends `Cache-Control: max-age=0` with every call.
+    """
+    return tenant.may_bypass_cache and (x.header(BYPASS_HEADER) or "").strip().lower() == "bypass"
+
+
+async def _fill(parts: Parts, x: Exchange, fill: Fill) -> Hit | StoredAnswer | _Overflow:
+    """Fetch what the cache lacks and give it to the cache; the answer is what the client gets."""
+    try:
+        answer = await forwarding.send(parts, x, None, accept=fill.upstream_accept)
+        try:
+            body, rest = await forwarding.gather(answer, parts.max_whole_bytes)
+            if rest is None:
+                answer.abort()
+                return await fill.store(answer.status, answer.headers, body)
+            fill.abandon("too-large")
+        except BaseException:
+            answer.abort()
+            raise
+    except UpstreamFault:
+        settling.settle(parts, x, None, was_sent=False)
+        old = fill.stale()
+        if old is None:
+            raise
+        return old
+    finally:
+        fill.abandon()
+    x.cache_label = "bypass"
+    return _Overflow(answer, forwarding.chained(body, rest))
+
+
+def _answer_hit(parts: Parts, x: Exchange, hit: Hit | StoredAnswer, label: str) -> web.Response:
+    x.cache_label = "collapsed" if "collapsed" in hit.cache_status else label
+    x.cache_status = hit.cache_status
+    response = x.answer(hit.status, hit.headers, hit.body)
+    settling.settle(parts, x, None)
+    return response
+
+
+async def _refresh(parts: Parts, x: Exchange, fill: Fill) -> None:
+    """Fetch anew what was just served past its lifetime; a failure leaves the old answer where it is."""
+    with contextlib.suppress(UpstreamFault, Refusal):
+        filled = await _fill(parts, x, fill)
+        if isinstance(filled, _Overflow):
+            filled.answer.abort()
+
+
+async def _forward(parts: Parts, x: Exchange) -> web.StreamResponse:
+    """Pass a read through uncached: downloads, exports, searches, subscriptions."""
+    operation, _, _ = forwarding.settled(x)
+    if x.body is None and x.request.method == "POST":
+        x.body = await request_body.take(x.request, parts.bounds)
+    try:
+        answer = await forwarding.send(parts, x, x.body)
+    except UpstreamFault as fault:
+        settling.settle_fault(parts, x, fault, None)
+        raise
+    async with answer:
+        reader = forwarding.reader_for(operation, answer) if operation.effect is Effect.STREAM else None
+        await forwarding.pass_on(parts, x, answer, answer.chunks(), reader=reader)
+    settling.settle_fault(parts, x, None, reader)
+    return forwarding.response_of(x)

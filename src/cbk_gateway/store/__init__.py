@@ -1,0 +1,31 @@
+"""Redis or Valkey: one client for a single server, Sentinel, Cluster and the embedded server.
+
+The only package that imports the client library. It knows nothing of what is kept in the store.
+
+    address.py   the URL grammar
+    clients.py   one client per shape, with every default set
+    store.py     time bounds, breaker, scripts
+    embedded.py  the private server, and `warden.py` that ends it
+"""
+
+from cbk_gateway.store.address import StoreAddress, StoreShape, parse
+from cbk_gateway.store.breaker import Breaker
+from cbk_gateway.store.clients import StoreClient, StoreOptions
+from cbk_gateway.store.embedded import EmbeddedServer
+from cbk_gateway.store.fault import StoreFault, StoreTrouble
+from cbk_gateway.store.store import Store, StoreScript, open_store
+
+__all__ = [
+    "Breaker",
+    "EmbeddedServer",
+    "Store",
+    "StoreAddress",
+    "StoreClient",
+    "StoreFault",
+    "StoreOptions",
+    "StoreScript",
+    "StoreShape",
+    "StoreTrouble",
+    "open_store",
+    "parse",
+]

@@ -1,0 +1,152 @@
+"""Lean counters, gauges and histograms: one dictionary look-up and one addition per event.
+
+A series is a *cell*. Callers on the hot path bind a cell once and keep it; others give the label values as
+a tuple, which finds the cell in one look-up. Nothing here takes a lock, so each instrument may be written
+by one thread only; reading copies each table in one step and may happen anywhere.
+
+Exposition and merging stand in `snapshot.py` and `exposition.py`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from cbk_gateway.telemetry.labels import LabelRules
+from cbk_gateway.telemetry.spec import MetricSpec
+
+_MOST_BINDINGS: Final = 65_536
+"""Label tuples remembered per instrument; beyond it they are looked up afresh, so memory is bounded."""
+
+Exemplar = tuple[str, float]
+"""A request id and the value it was seen with."""
+
+
+class ValueCell:
+    """One series of a counter or gauge."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: float = 0
+
+
+class HistogramCell:
+    """One series of a histogram. `counts` has one place per bound and one for infinity, not cumulated."""
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+        self.exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
+
+    def observe(self, value: float, exemplar_id: str | None = None) -> None:
+        """Count one value; bounds are inclusive, as `le` says."""
+        place = bisect_left(self.bounds, value)
+        self.counts[place] += 1
+        self.total += value
+        if exemplar_id is not None:
+            self.exemplars[place] = (exemplar_id, value)
+
+
+Cell = TypeVar("Cell", ValueCell, HistogramCell)
+
+
+class Instrument(Generic[Cell]):
+    """A metric: its cells by label values.
+
+    Args:
+        spec: Its row of the catalogue.
+        rules: The bound on label values.
+        make: Makes an empty cell.
+    """
+
+    __slots__ = ("_bound", "_cells", "_make", "_rules", "label_names", "spec")
+
+    def __init__(self, spec: MetricSpec, rules: LabelRules, make: Callable[[], Cell]) -> None:
+        self.spec = spec
+        self.label_names = rules.shown(spec.labels)
+        self._rules = rules
+        self._make: Callable[[], Cell] = make
+        self._cells: dict[tuple[str, ...], Cell] = {}
+        self._bound: dict[tuple[object, ...], Cell] = {}
+        for series in spec.first_series():
+            self.bind(*series)
+
+    def bind(self, *values: object) -> Cell:
+        """The cell for these label values, one per label of the spec, in its order."""
+        key = self._rules.admit_all(self.spec.labels, values)
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = self._make()
+        if len(self._bound) >= _MOST_BINDINGS:
+            self._bound.clear()
+        self._bound[values] = cell
+        return cell
+
+    def cells(self) -> list[tuple[tuple[str, ...], Cell]]:
+        """The series that exist, copied in one step."""
+        return list(self._cells.items())
+
+
+class Counter(Instrument[ValueCell]):
+    """A number that only grows."""
+
+    __slots__ = ()
+
+    def __init__(self, spec: MetricSpec, rules: LabelRules) -> None:
+        super().__init__(spec, rules, ValueCell)
+
+    def add(self, values: tuple[object, ...] = (), amount: float = 1) -> None:
+        """Count `amount` (not negative) for these label values."""
+        cell = self._bound.get(values)
+        if cell is None:
+            cell = self.bind(*values)
+        cell.value += amount
+
+
+class Gauge(Instrument[ValueCell]):
+    """A number that is what it is now."""
+
+    __slots__ = ()
+
+    def __init__(self, spec: MetricSpec, rules: LabelRules) -> None:
+        super().__init__(spec, rules, ValueCell)
+
+    def set(self, value: float, values: tuple[object, ...] = ()) -> None:
+        """Set the number for these label values."""
+        cell = self._bound.get(values)
+        if cell is None:
+            cell = self.bind(*values)
+        cell.value = value
+
+    def add(self, values: tuple[object, ...] = (), amount: float = 1) -> None:
+        """Move the number by `amount`, which may be negative."""
+        cell = self._bound.get(values)
+        if cell is None:
+            cell = self.bind(*values)
+        cell.value += amount
+
+    def forget(self, keep: Callable[[tuple[str, ...]], bool]) -> None:
+        """Drop the series whose label values `keep` does not want, such as those of a tenant that left."""
+        self._cells = {key: cell for key, cell in self._cells.items() if keep(key)}
+        self._bound.clear()
+
+
+class Histogram(Instrument[HistogramCell]):
+    """How values are spread over buckets."""
+
+    __slots__ = ()
+
+    def __init__(self, spec: MetricSpec, rules: LabelRules) -> None:
+        super().__init__(spec, rules, lambda: HistogramCell(spec.buckets))
+
+    def observe(self, value: float, values: tuple[object, ...] = (), exemplar_id: str | None = None) -> None:
+        """Count one value for these label values."""
+        cell = self._bound.get(values)
+        if cell is None:
+            cell = self.bind(*values)
+        cell.observe(value, exemplar_id)

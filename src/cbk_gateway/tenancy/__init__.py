@@ -1,0 +1,28 @@
+"""What a caller may use: tenants, their scopes, their upstream keys and their objects.
+
+scopes.py       what a scope covers
+policy.py       may this principal do this, and why
+headers.py      run-as headers in every spelling
+registry.py     the tenants of this process
+"""
+
+from cbk_gateway.tenancy.headers import account_acted_on, is_run_as_header, requested_run_as
+from cbk_gateway.tenancy.policy import Explanation, authorise, explain
+from cbk_gateway.tenancy.registry import Change, Registry
+from cbk_gateway.tenancy.scopes import ScopeSet, Verdict, covers, needed_scope, scope_set
+
+__all__ = [
+    "Change",
+    "Explanation",
+    "Registry",
+    "ScopeSet",
+    "Verdict",
+    "account_acted_on",
+    "authorise",
+    "covers",
+    "explain",
+    "is_run_as_header",
+    "needed_scope",
+    "requested_run_as",
+    "scope_set",
+]

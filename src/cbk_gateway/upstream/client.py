@@ -1,0 +1,182 @@
+"""Calls to the upstream: attempts until there is an answer or a fault with a known outcome.
+
+Ties pool, retry rule and observer together. What a request looks like is `framing.py`'s, what may be
+retried `outcomes.py`'s, what a tenant may do nobody's here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from typing import Final
+
+from cbk_gateway.upstream.answer import Answer
+from cbk_gateway.upstream.exchange import Call, Exchange
+from cbk_gateway.upstream.headers import answer_headers
+from cbk_gateway.upstream.observer import SilentObserver, UpstreamObserver
+from cbk_gateway.upstream.options import Timeouts, UpstreamOptions, parse_origin
+from cbk_gateway.upstream.outcomes import (
+    Cause,
+    Failure,
+    Outcome,
+    RetryBudget,
+    UpstreamFault,
+    Verdict,
+    judge,
+    wait_before,
+)
+from cbk_gateway.upstream.pool import Pool
+from cbk_gateway.upstream.trust import client_context
+
+_PROBE_TIMEOUTS: Final = Timeouts(first_byte_s=2.0, idle_s=2.0, total_s=2.0)
+
+
+class Upstream:
+    """The API behind the gateway.
+
+    Args:
+        options: See `UpstreamOptions`.
+        observer: Told of what happens; nobody by default.
+
+    Raises:
+        ValueError: The URL in the options is not one.
+    """
+
+    def __init__(self, options: UpstreamOptions, observer: UpstreamObserver | None = None) -> None:
+        self._options = options
+        self._observer = observer if observer is not None else SilentObserver()
+        self._origin = parse_origin(options.url)
+        self._prefix = options.path_prefix.rstrip("/")
+        self._budget = RetryBudget(options.retry)
+        self._pool: Pool | None = None
+        self._random = random.Random()  # noqa: S311 - jitter, not a secret
+
+    @property
+    def host(self) -> str:
+        """Authority of the upstream, for `outgoing_headers`."""
+        return self._origin.authority
+
+    @property
+    def pool(self) -> Pool:
+        """The open connections.
+
+        Raises:
+            UpstreamFault: Not started, or stopped.
+        """
+        if self._pool is None:
+            raise UpstreamFault(Cause.STOPPED, Outcome.NOT_SENT, "not running")
+        return self._pool
+
+    async def start(self) -> None:
+        """Load certificates and make ready; no connection is opened.
+
+        Raises:
+            OSError: A certificate file cannot be read.
+            ssl.SSLError: A certificate file is not one.
+        """
+        context = client_context(self._options) if self._origin.secure else None
+        loop = asyncio.get_running_loop()
+        self._pool = Pool(loop, self._origin, self._options, context, self._observer)
+
+    async def stop(self) -> None:
+        """Close every connection; calls under way fail."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    async def send(self, call: Call) -> Answer:
+        """Make a call and return its answer as soon as the head is here.
+
+        Being cancelled closes the connection, so that the upstream stops working for nobody.
+
+        Raises:
+            UpstreamFault: No answer; `outcome` says what is known, `refusal()` what to tell the client.
+            ValueError: A header or path would break the request's head.
+        """
+        self._budget.record_call()
+        try:
+            return await self._attempts(call)
+        except UpstreamFault as fault:
+            route = call.operation.route
+            fault.effect = route.effect
+            self._observer.faulted(route.cost_class, fault.cause, fault.outcome, fault.attempts)
+            raise
+
+    async def probe(self) -> bool:
+        """Whether the upstream takes a connection and answers: one HEAD without credentials."""
+        head = f"HEAD {self._prefix}/spec HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n"
+        loop = asyncio.get_running_loop()
+        try:
+            connection, _ = await self.pool.open(loop.time() + self._options.connect_timeout_s)
+            total_at = loop.time() + (_PROBE_TIMEOUTS.total_s or 0)
+            waiter = connection.begin(head.encode(), "HEAD", _PROBE_TIMEOUTS, total_at, whole=True)
+            answer = await waiter
+        except UpstreamFault:
+            self._observer.reachable(is_reachable=False)
+            return False
+        connection.abort()
+        self._observer.reachable(is_reachable=answer.status < 500)
+        return answer.status < 500
+
+    async def _attempts(self, call: Call) -> Answer:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        timeouts = self._options.timeouts_of(call.operation.route.cost_class)
+        total_at = math.inf if timeouts.total_s is None else started + timeouts.total_s
+        connect_until = started + self._options.connect_timeout_s
+        exchange = Exchange(call, self._prefix, timeouts, total_at)
+        attempts = 0
+        while True:
+            attempts += 1
+            # After a reused connection failed twice, a fresh one settles the matter.
+            connection = self.pool.reuse() if attempts <= 2 else None
+            connect_s = 0.0
+            was_reused = connection is not None
+            began_at = time.monotonic()
+            try:
+                if connection is None:
+                    connection, connect_s = await self.pool.open(connect_until)
+                    was_reused = connection.served > 0
+                head = await exchange.run(connection, loop)
+            except UpstreamFault as fault:
+                fault.attempts = attempts
+                failure = Failure(
+                    fault.outcome,
+                    call.operation.effect,
+                    exchange.is_replayable,
+                    attempts,
+                    was_reused,
+                    fault.timed_out,
+                )
+                await self._await_turn(fault, failure, connect_until)
+                if not fault.is_unreachable:
+                    # It was reached, so reaching it again has its own time.
+                    connect_until = loop.time() + self._options.connect_timeout_s
+                continue
+            first_byte_s = head.arrived_at - began_at
+            self._observer.answered(call.operation.route.cost_class, head.status, first_byte_s, attempts)
+            return Answer(
+                connection,
+                head.body,
+                status=head.status,
+                headers=answer_headers(head.fields),
+                attempts=attempts,
+                first_byte_s=first_byte_s,
+                connect_s=connect_s,
+            )
+
+    async def _await_turn(self, fault: UpstreamFault, failure: Failure, connect_until: float) -> None:
+        """Return when the call may be tried again, or raise the fault."""
+        verdict = judge(failure, self._options.retry)
+        if verdict is Verdict.AGAIN_NOW:
+            self._observer.retried(fault.cause, paid=False)
+            return
+        if verdict is Verdict.GIVE_UP or not self._budget.withdraw():
+            raise fault
+        wait_s = wait_before(failure.attempts + 1, self._random.random(), self._options.retry)
+        if fault.is_unreachable and asyncio.get_running_loop().time() + wait_s >= connect_until:
+            raise fault
+        self._observer.retried(fault.cause, paid=True)
+        await asyncio.sleep(wait_s)

@@ -1,0 +1,372 @@
+"""One HTTP/1.1 connection to the upstream: one exchange at a time, and exact knowledge of its fate.
+
+A protocol on an asyncio transport. It never decides on retries and knows nothing of tenants; it sends
+bytes, hands over the answer that `reading.py` finds, and when it fails says what is known of the
+outcome. A connection goes back to the pool only when both sides have finished cleanly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, NamedTuple
+
+from cbk_gateway.upstream.body import Body
+from cbk_gateway.upstream.delivery import (
+    acknowledged_bytes,
+    delivered_or_queued_bytes,
+    has_news,
+    rest_of_answer,
+)
+from cbk_gateway.upstream.framing import BodyEnd
+from cbk_gateway.upstream.options import Timeouts
+from cbk_gateway.upstream.outcomes import Cause, Outcome, StreamBroken, UpstreamFault
+from cbk_gateway.upstream.reading import AnswerReader, Bounds, Fields, Unacceptable
+
+_SALVAGE_BYTES: Final = 1 << 20
+
+
+class Head(NamedTuple):
+    """The final head of an answer, and the body that follows it.
+
+    `arrived_at` is of `time.monotonic`: a loop's own clock may stand still for a millisecond.
+    """
+
+    status: int
+    fields: Fields
+    body: Body
+    arrived_at: float
+
+
+class Phase(Enum):
+    """Where a connection stands."""
+
+    IDLE = "idle"
+    AWAITING = "awaiting"  # sending, or waiting for the final head
+    RECEIVING = "receiving"  # the head is here, the body is not
+    CLOSED = "closed"
+
+
+class Connection(asyncio.Protocol):
+    """A connection that serves exchanges in turn.
+
+    Args:
+        loop: The running loop.
+        sock: The connected socket under the transport; only looked at, never written to.
+        secure: Whether TLS lies between.
+        bounds: See `Bounds`.
+        on_free: Called when an exchange ended and another may begin.
+        on_made: Called once, when the connection, TLS included, is up.
+        on_lost: Called once, when the connection is gone.
+
+    Attributes:
+        phase: Where it stands.
+        served: Exchanges completed.
+        born_at: Loop time of its making.
+        idle_since: Loop time of the last completion.
+        deadline: Loop time at which it fails for want of progress; the pool checks it now and then,
+            which costs less than a timer per request.
+        deadline_cause: Why it fails then.
+        is_request_done: Whether the request has been sent whole.
+    """
+
+    __slots__ = (
+        "_body", "_bounds", "_can_write", "_current", "_eof", "_loop", "_mark", "_on_free", "_on_lost",
+        "_on_made", "_pump", "_reader", "_secure", "_sock", "_timeouts", "_total_at", "_transport",
+        "_waiter", "_written", "born_at", "deadline", "deadline_cause", "idle_since", "is_request_done",
+        "phase", "served",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        *,
+        secure: bool,
+        bounds: Bounds,
+        on_free: Callable[[Connection], None],
+        on_made: Callable[[Connection], None],
+        on_lost: Callable[[Connection], None],
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._secure = secure
+        self._bounds = bounds
+        self._on_free = on_free
+        self._on_made = on_made
+        self._on_lost = on_lost
+        self._reader = AnswerReader(bounds, self._take_head)
+        self._transport: asyncio.Transport | None = None
+        self._can_write: asyncio.Future[None] | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._waiter: asyncio.Future[Head] | None = None
+        self._current: asyncio.Future[Head] | None = None
+        self._body: Body | None = None
+        self._written = 0
+        self._mark: int | None = 0
+        self._timeouts = Timeouts(0, 0)
+        self._total_at = math.inf
+        self._eof = False
+        self.is_request_done = True
+        self.phase = Phase.IDLE
+        self.served = 0
+        self.born_at = self.idle_since = loop.time()
+        self.deadline = math.inf
+        self.deadline_cause = Cause.IDLE_TIMEOUT
+
+    # Sending the request...
+
+    def begin(
+        self, request: bytes, method: str, timeouts: Timeouts, total_at: float, *, whole: bool
+    ) -> asyncio.Future[Head]:
+        """Send the request, or its first part, and return the future of its answer.
+
+        Args:
+            request: Bytes to send now.
+            method: Answers to "HEAD" have no body.
+            timeouts: For this exchange.
+            total_at: Loop time at which the exchange fails in any case.
+            whole: Whether `request` is all of it; else `write` and `end_request` follow.
+
+        Raises:
+            UpstreamFault: The upstream has closed the connection; the outcome is `not_sent`.
+            RuntimeError: Another exchange is going on.
+        """
+        if self.phase is Phase.CLOSED:
+            raise UpstreamFault(Cause.CLOSED, Outcome.NOT_SENT, "closed before the request")
+        if self._transport is None or self.phase is not Phase.IDLE:
+            raise RuntimeError("an exchange begins on an idle connection")
+        # For plain connections the bytes we wrote are the bytes on the wire; TLS adds its own.
+        self._mark = delivered_or_queued_bytes(self._sock) if self._secure else self._written
+        self.phase = Phase.AWAITING
+        self._timeouts = timeouts
+        self._total_at = total_at
+        self._reader.expect(method)
+        self.is_request_done = whole
+        if whole:
+            self._await_progress(timeouts.first_byte_s, Cause.FIRST_BYTE_TIMEOUT)
+        else:
+            self._await_progress(timeouts.idle_s, Cause.SEND_TIMEOUT)
+        self._waiter = self._current = waiter = self._loop.create_future()
+        self._written += len(request)
+        self._transport.write(request)
+        return waiter
+
+    def pumped_by(self, pump: asyncio.Task[None]) -> None:
+        """Name the task that sends the rest of the request; it is cancelled when that is pointless."""
+        self._pump = pump
+
+    async def write(self, piece: bytes) -> None:
+        """Send a further part of the request, and wait while the upstream takes no more.
+
+        Raises:
+            UpstreamFault: The connection is closed.
+        """
+        if self._transport is None or self.phase is Phase.CLOSED:
+            raise UpstreamFault(Cause.CLOSED, Outcome.UNKNOWN, "closed while the body was sent")
+        self._written += len(piece)
+        self._transport.write(piece)
+        if self._can_write is not None:
+            if self.phase is Phase.AWAITING:
+                self._await_progress(self._timeouts.idle_s, Cause.SEND_TIMEOUT)
+            await self._can_write
+        if self.phase is Phase.AWAITING:
+            # Waiting for the client's next piece is not the upstream's fault.
+            self.deadline = self._total_at
+
+    def end_request(self) -> None:
+        """The request has been sent whole."""
+        self.is_request_done = True
+        self._pump = None
+        if self.phase is Phase.AWAITING:
+            self._await_progress(self._timeouts.first_byte_s, Cause.FIRST_BYTE_TIMEOUT)
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        if self._can_write is None:
+            self._can_write = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        waiter, self._can_write = self._can_write, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # Receiving the answer...
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the upstream."""
+        phase = self.phase
+        if phase is Phase.IDLE or phase is Phase.CLOSED:
+            # Nothing was asked: whoever speaks now would answer the next request with it.
+            self._close()
+            return
+        if phase is Phase.RECEIVING:
+            self._await_progress(self._timeouts.idle_s, Cause.IDLE_TIMEOUT)
+        try:
+            self._reader.feed(data)
+        except Unacceptable as exc:
+            self.fail(exc.cause, exc.detail)
+            return
+        if self._reader.is_done:
+            self._finish()
+
+    def _take_head(self, status: int, fields: Fields) -> Body:
+        """Hand the head to who waits for it; the body follows through `Body`."""
+        now = time.monotonic()
+        self.phase = Phase.RECEIVING
+        self._body = body = Body(self._loop, self._bounds.buffer_bytes, self._hold_reading)
+        self._await_progress(self._timeouts.idle_s, Cause.IDLE_TIMEOUT)
+        if not self.is_request_done and status >= 300 and self._pump is not None:
+            # RFC 9112 section 9.5: the rest of a body that is refused need not be sent.
+            self._pump.cancel()
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(Head(status, fields, body, now))
+        return body
+
+    def _hold_reading(self, hold: bool) -> None:
+        transport = self._transport
+        if transport is None or self.phase is not Phase.RECEIVING:
+            return
+        if hold:
+            # A slow client is not the upstream's silence.
+            self.deadline = self._total_at
+            transport.pause_reading()
+        else:
+            self._await_progress(self._timeouts.idle_s, Cause.IDLE_TIMEOUT)
+            transport.resume_reading()
+
+    # Ending an exchange...
+
+    def _finish(self) -> None:
+        """The answer is complete: go back to the pool if both sides are, else close."""
+        body, self._body, self._waiter, self._current = self._body, None, None, None
+        transport = self._transport
+        stays = (
+            self._reader.may_stay
+            and self.is_request_done
+            and not self._eof
+            and transport is not None
+            and not transport.is_closing()
+            and transport.get_write_buffer_size() == 0
+        )
+        if transport is None or not stays:
+            self._close()
+        else:
+            self.served += 1
+            self.idle_since = self._loop.time()
+            self.deadline = math.inf
+            self.phase = Phase.IDLE
+            if not transport.is_reading():
+                transport.resume_reading()
+        if body is not None:
+            body.finish()
+        if stays:
+            self._on_free(self)
+
+    def fail(self, cause: Cause, detail: str = "", origin: BaseException | None = None) -> None:
+        """End the exchange with a fault and close the connection.
+
+        Args:
+            cause: Why.
+            detail: For logs.
+            origin: The exception that broke the request body.
+        """
+        if self.phase is Phase.CLOSED:
+            return
+        waiter, body = self._waiter, self._body
+        received = self.phase is Phase.RECEIVING
+        fault = StreamBroken(cause, detail) if received else UpstreamFault(cause, self._outcome(), detail)
+        fault.origin = origin
+        self._waiter = self._body = self._current = None
+        self._close()
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(fault)
+        elif body is not None:
+            body.fail(fault)
+
+    def abort(self) -> None:
+        """Close at once, whatever is going on; who waits for the answer is told so."""
+        self.fail(Cause.CLOSED, "given up by the gateway")
+
+    def leave(self, waiter: asyncio.Future[Head]) -> None:
+        """Nobody waits for the answer of this exchange any more; end it unless it has ended.
+
+        Args:
+            waiter: What `begin` returned: by now the connection may serve another exchange.
+        """
+        if waiter.done() and not waiter.cancelled():
+            # Looked at, so that a fault nobody awaited is not reported as forgotten.
+            waiter.exception()
+        if self._current is waiter:
+            self.abort()
+
+    def check_deadline(self, now: float) -> None:
+        """Fail if progress is overdue."""
+        if now >= self.deadline:
+            self.fail(Cause.TOTAL_TIMEOUT if now >= self._total_at else self.deadline_cause)
+
+    def is_reusable(self) -> bool:
+        """Whether a request may be sent: the upstream has not closed, by all that has arrived here."""
+        return self.phase is Phase.IDLE and not self._eof and not has_news(self._sock)
+
+    def _close(self) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.CLOSED
+        self.deadline = math.inf
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.cancel()
+        self.resume_writing()
+        if self._transport is not None:
+            # Not `close()`: it would first send what is left of a request nobody waits for.
+            self._transport.abort()
+
+    def _outcome(self) -> Outcome:
+        """What is known when an exchange fails before its final head (see `delivery.py`)."""
+        if self._eof and self._mark is not None and not self._reader.has_begun:
+            acknowledged = acknowledged_bytes(self._sock)
+            if acknowledged is not None and acknowledged <= self._mark:
+                return Outcome.NOT_SENT
+        return Outcome.UNKNOWN
+
+    # The transport's events...
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection, TLS included, is up."""
+        self._transport = transport  # type: ignore[assignment] # stream protocols get stream transports
+        self._on_made(self)
+
+    def eof_received(self) -> bool:
+        """The upstream finished sending. Over TLS this is its close_notify, never a bare end of TCP."""
+        self._eof = True
+        if self.phase is Phase.RECEIVING and self._reader.end is BodyEnd.CLOSE:
+            self._finish()
+        elif self.phase is Phase.IDLE:
+            self._close()
+        else:
+            self.fail(Cause.CLOSED, "closed by the upstream")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        if exc is not None and not self._secure and self.phase in {Phase.AWAITING, Phase.RECEIVING}:
+            rest = rest_of_answer(self._sock, _SALVAGE_BYTES)
+            if rest:
+                self.data_received(rest)
+        self.fail(Cause.CLOSED, "reset by the upstream" if exc is not None else "lost")
+        self._reader.close()
+        self._on_lost(self)
+
+    def _await_progress(self, within_s: float, cause: Cause) -> None:
+        self.deadline = min(self._loop.time() + within_s, self._total_at)
+        self.deadline_cause = cause
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.phase.value}, served {self.served}>"

@@ -1,0 +1,395 @@
+"""The journal's promises towards the pipeline: durable first, refused in time, nothing lost in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cbk_gateway.audit import (
+    Act,
+    Journal,
+    JournalFault,
+    JournalOptions,
+    OnFailure,
+    Outcome,
+    Result,
+    SilentObserver,
+)
+from cbk_gateway.audit.disk import FreeSpace
+from cbk_gateway.errors import AuditUnavailable
+
+Read = Callable[[Path], list[dict[str, Any]]]
+Until = Callable[..., Awaitable[None]]
+ANSWERED = Outcome(Result.ANSWERED, status=200)
+
+
+def kinds(records: list[dict[str, Any]]) -> list[str]:
+    """Kinds of records without the segment's own."""
+    return [record["kind"] for record in records if record["kind"] not in {"segment", "checkpoint", "seal"}]
+
+
+async def test_an_intent_is_in_the_file_when_intend_returns(journal: Journal, act: Any, read: Read) -> None:
+    intent = await journal.intend(act("r1"))
+    assert intent.is_durable
+    assert [one["request_id"] for one in read(journal.options.directory) if one["kind"] == "intent"] == ["r1"]
+
+
+async def test_intent_and_outcome_share_a_name_and_a_request_id(
+    journal: Journal, act: Any, read: Read
+) -> None:
+    intent = await journal.intend(act("r1"))
+    intent.close(Outcome(Result.ANSWERED, status=201, answer_ids=("b9",)))
+    await intent.closed_durably()
+    first, second = [one for one in read(journal.options.directory) if "intent" in one]
+    assert (first["kind"], second["kind"]) == ("intent", "outcome")
+    assert first["intent"] == second["intent"] == intent.name
+    assert (second["request_id"], second["status"], second["answer_ids"]) == ("r1", 201, ["b9"])
+
+
+async def test_only_the_first_outcome_counts(journal: Journal, act: Any, read: Read) -> None:
+    intent = await journal.intend(act())
+    intent.close(ANSWERED)
+    intent.close(Outcome(Result.UNKNOWN))
+    await intent.closed_durably()
+    found = [one["result"] for one in read(journal.options.directory) if one["kind"] == "outcome"]
+    assert found == ["answered"]
+
+
+async def test_one_sync_serves_all_intents_that_wait(
+    options: JournalOptions, counts: Any, bad_disk: Any, act: Any
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    bad_disk.gate.clear()
+    bad_disk.is_waiting.clear()
+    first = asyncio.create_task(journal.intend(act("r0")))
+    await asyncio.to_thread(bad_disk.is_waiting.wait)
+    others = [asyncio.create_task(journal.intend(act(f"r{n}"))) for n in range(1, 51)]
+    await asyncio.sleep(0)  # let each task put its record in
+    bad_disk.gate.set()
+    await asyncio.gather(first, *others)
+    assert counts.of("committed")[:2] == [1, 50]
+    await journal.stop()
+
+
+async def test_a_hanging_disk_refuses_at_the_deadline_and_then_at_once(
+    *, options: JournalOptions, counts: Any, bad_disk: Any, act: Any, read: Read, until: Until
+) -> None:
+    journal = Journal(replace(options, deadline_s=0.2), counts, "w0", disk=bad_disk)
+    await journal.start()
+    bad_disk.gate.clear()
+    with pytest.raises(AuditUnavailable) as refusal:
+        await journal.intend(act("late"))
+    assert refusal.value.reason == "audit_deadline"
+    await until(lambda: journal.trouble == "stalled")
+    assert not journal.is_healthy
+    with pytest.raises(AuditUnavailable) as refusal:
+        await journal.intend(act("next"))
+    assert refusal.value.reason == "audit_stalled"
+    bad_disk.gate.set()
+    await journal.stop()
+    late = [one for one in read(options.directory) if one.get("request_id") == "late"]
+    assert [(one["kind"], one.get("result")) for one in late] == [("intent", None), ("outcome", "not_sent")]
+
+
+async def test_a_caller_that_leaves_while_it_waits_is_closed_as_not_sent(
+    options: JournalOptions, counts: Any, bad_disk: Any, act: Any, read: Read
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    bad_disk.gate.clear()
+    bad_disk.is_waiting.clear()
+    waiting = asyncio.create_task(journal.intend(act("gone")))
+    await asyncio.to_thread(bad_disk.is_waiting.wait)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    bad_disk.gate.set()
+    await journal.stop()
+    outcome = [one for one in read(options.directory) if one["kind"] == "outcome"]
+    assert [(one["request_id"], one["result"], one["reason"]) for one in outcome] == [
+        ("gone", "not_sent", "cancelled")
+    ]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT])
+async def test_a_failed_write_refuses_and_leaves_no_half_line(
+    *, options: JournalOptions, counts: Any, bad_disk: Any, act: Any, read: Read, number: int
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    (await journal.intend(act("before"))).close(ANSWERED)
+    bad_disk.fails["write"] = number
+    with pytest.raises(AuditUnavailable) as refusal:
+        await journal.intend(act("during"))
+    assert refusal.value.reason == "audit_disk"
+    assert journal.trouble == "disk"
+    bad_disk.fails.clear()
+    await journal.intend(act("after"))
+    assert journal.is_healthy
+    await journal.stop()
+    records = read(options.directory)
+    assert [one["seq"] for one in records] == list(range(1, len(records) + 1))
+    assert [one["request_id"] for one in records if one["kind"] == "intent"] == ["before", "after"]
+
+
+async def test_an_outcome_survives_a_disk_that_fails_for_a_while(
+    *, options: JournalOptions, counts: Any, bad_disk: Any, act: Any, read: Read, until: Until
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    intent = await journal.intend(act("r1"))
+    bad_disk.fails["write"] = errno.ENOSPC
+    intent.close(ANSWERED)
+    await until(lambda: journal.trouble == "disk")
+    bad_disk.fails.clear()
+    await intent.closed_durably()
+    assert kinds(read(options.directory)) == ["intent", "outcome"]
+    await journal.stop()
+
+
+async def test_a_segment_whose_sync_failed_is_given_up_and_its_records_written_anew(
+    options: JournalOptions, counts: Any, bad_disk: Any, act: Any, read: Read
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    await journal.intend(act("before"))
+    bad_disk.fails["sync"] = [errno.EIO]
+    intent = await journal.intend(act("during"))
+    assert intent.is_durable
+    assert journal.position[0] == 2
+    assert counts.of("segment_opened") == ["started", "lost"]
+    await journal.stop()
+    records = read(options.directory)
+    header = next(one for one in records if one["kind"] == "segment" and one["segment"] == 2)
+    assert header["lost"] == {"segment": 1, "reason": "sync_failed", "after_seq": 2}
+    assert [one["request_id"] for one in records if one["kind"] == "intent"] == ["before", "during"]
+
+
+async def test_a_disk_that_never_syncs_refuses_every_write(
+    options: JournalOptions, counts: Any, bad_disk: Any, act: Any
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    bad_disk.fails["sync"] = errno.EIO
+    for _ in range(3):
+        with pytest.raises(AuditUnavailable):
+            await journal.intend(act())
+    bad_disk.fails.clear()
+    assert (await journal.intend(act())).is_durable
+    await journal.stop()
+
+
+async def test_a_deleted_segment_is_put_back_and_a_new_one_begun(
+    journal: Journal, counts: Any, act: Any, read: Read
+) -> None:
+    await journal.intend(act("before"))
+    next(journal.options.directory.rglob("*.jsonl")).unlink()
+    await journal.intend(act("after"))
+    records = read(journal.options.directory)
+    assert [one["request_id"] for one in records if one["kind"] == "intent"] == ["before", "after"]
+    lost = [one["lost"] for one in records if "lost" in one]
+    assert lost == [{"segment": 1, "reason": "file_missing", "restored": True}]
+    assert counts.of("segment_opened") == ["started", "lost"]
+
+
+async def test_a_replaced_segment_is_put_back_and_the_foreign_file_kept(
+    journal: Journal, act: Any, read: Read
+) -> None:
+    await journal.intend(act("before"))
+    path = next(journal.options.directory.rglob("*.jsonl"))
+    path.unlink()
+    path.write_bytes(b"something else\n")
+    await journal.intend(act("after"))
+    found = [one["request_id"] for one in read(journal.options.directory) if one["kind"] == "intent"]
+    assert found == ["before", "after"]
+    assert [one.read_bytes() for one in path.parent.glob("*.foreign-*")] == [b"something else\n"]
+
+
+async def test_a_deleted_directory_is_made_anew_with_what_was_in_it(
+    journal: Journal, act: Any, read: Read
+) -> None:
+    await journal.intend(act("before"))
+    folder = journal.options.directory / "w0"
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    journal.options.directory.rmdir()
+    await journal.intend(act("after"))
+    found = [one["request_id"] for one in read(journal.options.directory) if one["kind"] == "intent"]
+    assert found == ["before", "after"]
+
+
+@pytest.mark.parametrize("free", [FreeSpace(100, 10_000), FreeSpace(1 << 40, 3)])
+async def test_the_reserve_is_kept_for_outcomes(
+    *,
+    options: JournalOptions,
+    counts: Any,
+    bad_disk: Any,
+    act: Any,
+    read: Read,
+    free: FreeSpace,
+    until: Until,
+) -> None:
+    guarded = replace(options, reserve_bytes=1000, reserve_inodes=10)
+    journal = Journal(guarded, counts, "w0", disk=bad_disk)
+    await journal.start()
+    intent = await journal.intend(act("before"))
+    bad_disk.free_space = free
+    await until(lambda: journal.trouble == "space")  # the guard looks only now and then, idle or not
+    with pytest.raises(AuditUnavailable) as refusal:
+        await journal.intend(act("short"))
+    assert refusal.value.reason == "audit_space"
+    intent.close(ANSWERED)
+    await intent.closed_durably()
+    found = [one for one in read(options.directory) if one.get("request_id") == "before"]
+    assert [one["kind"] for one in found] == ["intent", "outcome"]
+    await journal.stop()
+
+
+async def test_a_tenant_that_may_goes_on_without_a_record_and_it_is_counted(
+    options: JournalOptions, counts: Any, bad_disk: Any, act: Any
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    bad_disk.fails["write"] = errno.ENOSPC
+    intent = await journal.intend(act(on_failure=OnFailure.ALLOW))
+    assert not intent.is_durable
+    assert counts.of("allowed") == ["disk"]
+    with pytest.raises(AuditUnavailable):
+        await journal.intend(act())
+    bad_disk.fails.clear()
+    await journal.stop()
+
+
+async def test_more_waiting_intents_than_allowed_are_refused_at_once(
+    options: JournalOptions, counts: Any, bad_disk: Any, act: Any
+) -> None:
+    journal = Journal(replace(options, pending_max=2), counts, "w0", disk=bad_disk)
+    await journal.start()
+    bad_disk.gate.clear()
+    waiting = [asyncio.create_task(journal.intend(act(f"r{n}"))) for n in range(2)]
+    await asyncio.sleep(0)  # let both tasks put their records in
+    with pytest.raises(AuditUnavailable) as refusal:
+        await journal.intend(act("third"))
+    assert refusal.value.reason == "audit_overloaded"
+    bad_disk.gate.set()
+    await asyncio.gather(*waiting)
+    await journal.stop()
+
+
+async def test_refusal_notes_are_dropped_and_counted_when_too_many_wait(
+    options: JournalOptions, counts: Any, bad_disk: Any
+) -> None:
+    journal = Journal(replace(options, notes_max=5), counts, "w0", disk=bad_disk)
+    await journal.start()
+    bad_disk.gate.clear()
+    for _ in range(50):
+        journal.note("refused", {"reason": "scope"})
+    assert len(counts.of("dropped")) >= 40
+    journal.note("admin", {"what": "revoked"})
+    assert counts.of("dropped").count("note") == 0
+    bad_disk.gate.set()
+    await journal.stop()
+
+
+async def test_an_administrative_record_is_durable_when_record_returns(journal: Journal, read: Read) -> None:
+    await journal.record("admin", {"what": "purge", "who": "ops"})
+    assert kinds(read(journal.options.directory)) == ["admin"]
+
+
+async def test_a_stopped_journal_refuses(options: JournalOptions, act: Any) -> None:
+    journal = Journal(options, SilentObserver(), "w0")
+    for _ in range(2):
+        with pytest.raises(AuditUnavailable) as refusal:
+            await journal.intend(act())
+        assert refusal.value.reason == "audit_stopped"
+        assert refusal.value.status == 503
+        assert refusal.value.code == "AUDIT_UNAVAILABLE"
+        await journal.start()
+        await journal.stop()
+
+
+async def test_stop_flushes_seals_and_signs(journal: Journal, act: Any, read: Read) -> None:
+    (await journal.intend(act())).close(ANSWERED)
+    journal.note("refused", {"reason": "scope"})
+    await journal.stop()
+    records = read(journal.options.directory)
+    assert sorted(kinds(records)) == ["intent", "outcome", "refused"]
+    assert (records[-1]["kind"], records[-1]["reason"], records[-1]["open"]) == ("seal", "stopped", 0)
+    assert "sig" in records[-1]
+
+
+async def test_segments_rotate_by_size_and_the_chain_goes_on(
+    options: JournalOptions, act: Any, read: Read
+) -> None:
+    journal = Journal(replace(options, segment_max_bytes=5000), SilentObserver(), "w0")
+    await journal.start()
+    for number in range(40):
+        (await journal.intend(act(f"r{number}"))).close(ANSWERED)
+    await journal.stop()
+    records = read(options.directory)
+    assert len(list(options.directory.rglob("*.jsonl"))) > 4
+    assert [one["seq"] for one in records] == list(range(1, len(records) + 1))
+    assert all(one["prev"] == before["hash"] for before, one in pairwise(records))
+
+
+async def test_checkpoints_are_signed_while_records_arrive(
+    options: JournalOptions, act: Any, read: Read, until: Until
+) -> None:
+    journal = Journal(replace(options, checkpoint_interval_s=0.0), SilentObserver(), "w0")
+    await journal.start()
+    await journal.intend(act())
+    await until(lambda: any(one["kind"] == "checkpoint" for one in read(options.directory)))
+    await journal.stop()
+
+
+async def test_two_live_processes_cannot_share_a_workers_name(journal: Journal) -> None:
+    second = Journal(journal.options, SilentObserver(), "w0")
+    with pytest.raises(JournalFault, match="another process"):
+        await second.start()
+
+
+async def test_a_directory_that_cannot_be_made_is_a_clear_fault(
+    tmp_path: Path, options: JournalOptions
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    journal = Journal(replace(options, directory=tmp_path / "file" / "journal"), SilentObserver(), "w0")
+    with pytest.raises(JournalFault, match="file/journal"):
+        await journal.start()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "x" * 64, "w 0"])
+def test_a_worker_name_is_a_plain_word(options: JournalOptions, name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        Journal(options, SilentObserver(), name)
+
+
+def test_a_short_digest_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        JournalOptions(tmp_path, b"short")
+
+
+def test_the_signing_key_may_not_stand_among_the_records(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="inside"):
+        JournalOptions(tmp_path, b"k" * 32, signing_key_path=tmp_path / "w0" / "key.pem")
+
+
+def test_the_options_do_not_show_their_key(options: JournalOptions) -> None:
+    assert "for the tests" not in repr(options)
+
+
+async def test_nothing_of_a_write_but_its_digest_is_kept_unless_asked(
+    journal: Journal, act: Callable[..., Act], read: Read
+) -> None:
+    await journal.intend(act(body_sha256="ab" * 32, body_bytes=10))
+    record = next(one for one in read(journal.options.directory) if one["kind"] == "intent")
+    assert "body" not in record
+    assert record["request_sha256"] == "ab" * 32
