@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import json
 import os
 import random
@@ -206,17 +207,23 @@ def test_the_judge_finds_a_stale_read() -> None:
 # The faults, each told from outside the workers.
 
 
-async def disturb(server: EmbeddedServer, chance: random.Random, faults: tuple[str, ...], pause_s: float) -> None:
-    while True:
+async def disturb(
+    server: EmbeddedServer, workers: list[int], chance: random.Random, faults: tuple[str, ...], pause_s: float
+) -> None:
+    while faults:
         await asyncio.sleep(pause_s * (0.5 + chance.random()))
         fault = chance.choice(faults)
         if fault == "crash":
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start_again)
-        elif fault == "freeze":
-            os.kill(server.pid, signal.SIGSTOP)
-            await asyncio.sleep(chance.random() * 1.8)
-            os.kill(server.pid, signal.SIGCONT)
+        elif fault in {"freeze", "stall"}:
+            frozen = server.pid if fault == "freeze" else chance.choice(workers)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(frozen, signal.SIGSTOP)
+                try:
+                    await asyncio.sleep(chance.random() * 1.8)
+                finally:
+                    os.kill(frozen, signal.SIGCONT)
         else:
             async with await open_store(StoreOptions(url=server.url, call_timeout_s=2.0)) as store:
                 if fault == "flush":
@@ -251,11 +258,11 @@ async def run(
                 )
                 for number in range(PROCESSES)
             ]
-            trouble = asyncio.create_task(disturb(server, random.Random(seed), faults, pause_s)) if faults else None
+            pids = [process.pid for process in processes]
+            trouble = asyncio.create_task(disturb(server, pids, random.Random(seed), faults, pause_s))
             codes = await asyncio.gather(*(process.wait() for process in processes))
-            if trouble is not None:
-                trouble.cancel()
-                await asyncio.wait((trouble,))
+            trouble.cancel()
+            await asyncio.wait((trouble,))
             assert codes == [0] * PROCESSES
     log: list[tuple[str, str, int, int, int]] = []
     for number in range(PROCESSES):
@@ -263,7 +270,7 @@ async def run(
     return log
 
 
-ALL_FAULTS = ("cut", "cut", "flush", "freeze", "crash")
+ALL_FAULTS = ("cut", "stall", "stall", "flush", "freeze", "crash")
 
 
 async def test_no_read_is_older_than_an_acknowledged_write(tmp_path: Path) -> None:
@@ -274,7 +281,7 @@ async def test_no_read_is_older_than_an_acknowledged_write(tmp_path: Path) -> No
 
 
 async def test_nor_when_the_feed_and_the_store_fail(tmp_path: Path) -> None:
-    log = await run(tmp_path, 1500, ALL_FAULTS)
+    log = await run(tmp_path, 2000, ALL_FAULTS, pause_s=0.4)
     assert stale_reads(log) == []
     assert any(entry[0] == "hit" for entry in log)
 

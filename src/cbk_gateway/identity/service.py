@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
+import structlog
+
 from cbk_gateway.errors import Refusal, ServiceUnavailable
 from cbk_gateway.identity.bearer import bearer_token
 from cbk_gateway.identity.claims import accepted_until, principal_of
@@ -37,6 +39,8 @@ from cbk_gateway.identity.verdict import (
 )
 from cbk_gateway.parties import Principal
 from cbk_gateway.store import Store
+
+_log = structlog.get_logger(__name__)
 
 
 class Identity:
@@ -242,7 +246,11 @@ class Identity:
     def _revoked(self, revocation: Revocation) -> None:
         self._remembered.forget(lambda entry: revocation.matches(entry.principal))
         for listener in tuple(self._listeners):
-            listener(revocation)
+            try:
+                listener(revocation)
+            except Exception:
+                # One listener's defect must not keep the revocation from the others, or end the feed.
+                _log.exception("revocation_listener_failed", revocation=revocation.id)
 
     def _keys_withdrawn(self, issuer: KeySource) -> None:
         name, in_force = issuer.policy.name, issuer.ring.thumbprints

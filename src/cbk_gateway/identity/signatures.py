@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -196,7 +197,7 @@ def _public_from_jwk(jwk: object, alg: str) -> PublicKey:
         raise KeyFault(f"{alg} needs a secret")
     try:
         key = _METHODS[alg].from_jwk(jwk)
-    except (PyJWTError, ValueError, KeyError, TypeError):
+    except (PyJWTError, UnsupportedAlgorithm, ValueError, KeyError, TypeError, AttributeError):
         raise KeyFault(f"the JWK is no key for {alg}") from None
     return _known_public(key)
 
@@ -208,7 +209,7 @@ def _public_from_pem(text: str) -> PublicKey:
             key: object = x509.load_pem_x509_certificate(pem).public_key()
         else:
             key = load_pem_public_key(pem)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         raise KeyFault("the PEM is no public key and no certificate") from None
     return _known_public(key)
 

@@ -14,8 +14,10 @@ from cbk_gateway.limits.plan import BucketRef
 from cbk_gateway.parties import StoreFailure
 
 _RATE_WINDOW_S: Final = 0.25
-_SLICE_PART: Final = 0.5  # of a lease's life: a slice should be used up well before it ends
+_SLICE_S: Final = 0.125  # a slice is what is asked for, and what flows in, within this time
+_SLICE_TOKENS: Final = 24.0  # but no less than this, or the store would be asked more than every 20th time
 _BURST_PART: Final = 0.25  # no worker takes more of the burst at once
+_SPACING_PART: Final = 0.5  # of the time a slice takes to flow in: a drained bucket is not asked more often
 MICRO: Final = 1_000_000
 
 
@@ -99,13 +101,26 @@ class BucketView:
         self._seen += cost
 
     def slice_tokens(self, life_s: float, min_rate: float, min_tokens: float) -> float:
-        """How many whole tokens to ask for in advance; 0 when this bucket is decided call by call."""
+        """How many whole tokens to ask for in advance; 0 when this bucket is decided call by call.
+
+        A slice must be likely to be spent within the lease's life, and small beside what flows in and what
+        the bucket holds, or tokens would lie idle here while others are refused.
+        """
         if self.demand < min_rate:
             return 0.0
         rate = self.ref.rate
-        span_s = life_s * _SLICE_PART
-        size = float(int(min(self.demand * span_s, rate.per_second * span_s, rate.burst * _BURST_PART)))
+        wanted = max(_SLICE_TOKENS, min(self.demand, rate.per_second) * _SLICE_S)
+        size = float(int(min(wanted, rate.per_second * life_s / 4, rate.burst * _BURST_PART)))
         return size if size >= min_tokens else 0.0
+
+    def spacing_s(self, want: float, workers: int) -> float:
+        """How long to leave a drained bucket alone, so that there is something to fetch.
+
+        All workers together ask about twice while one slice flows in. Nothing is lost by waiting as long as
+        the bucket does not fill up meanwhile.
+        """
+        rate = self.ref.rate
+        return min(_SPACING_PART * want * workers, _SPACING_PART * rate.burst) / rate.per_second
 
     # The lease.
 
@@ -120,6 +135,8 @@ class BucketView:
 
     def begin_lease(self, tokens: float, until: float, epoch: int) -> None:
         """Hold tokens until then."""
+        # Of two that were fetched at a time, one goes back at once.
+        self.given_back += self.lease
         self.lease = self.lease_size = tokens
         self.lease_until = until
         self.lease_epoch = epoch

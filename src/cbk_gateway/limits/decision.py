@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 MICRO = 1_000_000
 _JOINED_REFILLS = 3
-_SPACING_PART = 0.5  # of the time a slice takes to refill: a drained bucket is not asked more often
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,8 @@ async def _ask(
         refill.set_result(None)
         if not is_taken:
             for view, cost in held:
-                view.lease += cost
+                view.given_back += cost
+                books.holding.add(view)
 
 
 async def _ask_in_order(
@@ -285,7 +285,7 @@ def _lease(
             view.begin_lease(extra, until, answer.now_us // int(life_s * MICRO))
             books.holding.add(view)
         if want > 0 and extra < want:
-            view.block(cost, now + _SPACING_PART * want / view.ref.rate.per_second)
+            view.block(cost, now + view.spacing_s(want, books.workers))
 
 
 def _refused(
@@ -296,14 +296,14 @@ def _refused(
     answer: Answer,
     wants: dict[int, float],
     now: float,
+    workers: int,
 ) -> Taken:
     if answer.kind is Kind.QUOTA:
         return quota_refusal(quotas[answer.index][0], answer.now_us, request.plan.tenant.timezone)
     if answer.kind is Kind.SLOT:
         return slot_refusal(slots[answer.index])
     view, cost = group[answer.index]
-    spacing_s = _SPACING_PART * wants[id(view)] / view.ref.rate.per_second
-    wait_s = max(answer.wait_us / MICRO, spacing_s)
+    wait_s = max(answer.wait_us / MICRO, view.spacing_s(wants[id(view)], books.workers))
     view.block(cost, now + wait_s)
     return rate_refusal(view, wait_s, now)
 

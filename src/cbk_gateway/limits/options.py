@@ -39,7 +39,7 @@ class LimiterOptions:
         account_rates: Buckets over all tenants of one upstream account, by account name.
         lease_life_s: How long a worker may spend tokens it took in advance. Longer means fewer store calls
             and more tokens that lie idle with a worker that does not need them. Default 1 s.
-        lease_min_rate: Tokens per second asked of one worker from which it takes leases. Default 20.
+        lease_min_rate: Tokens per second asked of one worker from which it takes leases. Default 30.
         lease_min_tokens: A slice smaller than this is not worth it: the limit is decided call by call,
             exactly in order. Default 8.
         slot_life_s: After this long without a sign of life a worker's open requests no longer count.
@@ -65,7 +65,7 @@ class LimiterOptions:
     global_rate: Rate | None = None
     account_rates: Mapping[str, Rate] = field(default_factory=lambda: _NO_RATES)
     lease_life_s: float = 1.0
-    lease_min_rate: float = 20.0
+    lease_min_rate: float = 30.0
     lease_min_tokens: float = 8.0
     slot_life_s: float = 15.0
     roll_call_s: float = 2.0

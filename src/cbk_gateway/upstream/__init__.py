@@ -7,6 +7,7 @@
     delivery.py, connection.py           one connection, and what really left the socket
     trust.py, dialing.py, pool.py        TLS, addresses, keep-alive
     sending.py, exchange.py, client.py   a call, its attempts
+    breaker.py, pacing.py, concurrency.py, queueing.py, guard.py, probing.py   when to hold back
     event_forms.py, streams.py           event streams on their way to the client
 
 Knows no tenants, tokens, limits, caches or journals; `pipeline` brings them together.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -90,6 +91,19 @@ class Answer:
         """The first value of a field, by name in any case."""
         wanted = name.lower()
         return next((value for key, value in self.headers if key.lower() == wanted), None)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Replace a field, whatever its case, or add it."""
+        wanted = name.lower()
+        kept = [pair for pair in self.headers if pair[0].lower() != wanted]
+        self.headers = (*kept, (name, value))
+
+    def on_end(self, told: Callable[[], None]) -> None:
+        """Have `told` called once when nothing more of the body will come; at once if it has ended."""
+        if self._body.has_ended:
+            told()
+        else:
+            self._body.on_end = told
 
     @property
     def content_length(self) -> int | None:

@@ -19,6 +19,10 @@ class Body:
         loop: The running loop.
         bound: Bytes held before `hold` is called.
         hold: Asks the connection to stop (True) or resume (False) reading.
+
+    Attributes:
+        is_complete: Whether it ended as it should.
+        on_end: Called once when nothing more will come, for good or ill.
     """
 
     __slots__ = (
@@ -31,6 +35,7 @@ class Body:
         "_size",
         "_waiter",
         "is_complete",
+        "on_end",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, bound: int, hold: Callable[[bool], None]) -> None:
@@ -43,6 +48,7 @@ class Body:
         self._fault: UpstreamFault | None = None
         self._is_held = False
         self.is_complete = False
+        self.on_end: Callable[[], None] | None = None
 
     # The connection's side.
 
@@ -59,14 +65,12 @@ class Body:
     def finish(self) -> None:
         """The body has ended as it should."""
         self.is_complete = True
-        self._is_held = False
-        self._wake()
+        self._end()
 
     def fail(self, fault: UpstreamFault) -> None:
         """The body has broken off; the reader gets what came before and then the fault."""
         self._fault = fault
-        self._is_held = False
-        self._wake()
+        self._end()
 
     # The reader's side.
 
@@ -124,6 +128,13 @@ class Body:
             if timer is not None:
                 timer.cancel()
         return bool(self._pieces) or self.has_ended
+
+    def _end(self) -> None:
+        self._is_held = False
+        self._wake()
+        told, self.on_end = self.on_end, None
+        if told is not None:
+            told()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

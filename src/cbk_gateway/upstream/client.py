@@ -10,13 +10,13 @@ import asyncio
 import math
 import random
 import time
-from typing import Final
 
 from cbk_gateway.upstream.answer import Answer
 from cbk_gateway.upstream.exchange import Call, Exchange
+from cbk_gateway.upstream.guard import Guard, ProbeFields
 from cbk_gateway.upstream.headers import answer_headers
 from cbk_gateway.upstream.observer import SilentObserver, UpstreamObserver
-from cbk_gateway.upstream.options import Timeouts, UpstreamOptions, parse_origin
+from cbk_gateway.upstream.options import UpstreamOptions, parse_origin
 from cbk_gateway.upstream.outcomes import (
     Cause,
     Failure,
@@ -27,10 +27,10 @@ from cbk_gateway.upstream.outcomes import (
     judge,
     wait_before,
 )
+from cbk_gateway.upstream.pacing import sane_retry_after, whole_seconds
 from cbk_gateway.upstream.pool import Pool
+from cbk_gateway.upstream.probing import ACCOUNT_PATH, PUBLIC_PATH, ask
 from cbk_gateway.upstream.trust import client_context
-
-_PROBE_TIMEOUTS: Final = Timeouts(first_byte_s=2.0, idle_s=2.0, total_s=2.0)
 
 
 class Upstream:
@@ -51,6 +51,7 @@ class Upstream:
         self._prefix = options.path_prefix.rstrip("/")
         self._budget = RetryBudget(options.retry)
         self._pool: Pool | None = None
+        self._guard: Guard | None = None
         self._random = random.Random()  # noqa: S311 - jitter, not a secret
 
     @property
@@ -79,9 +80,13 @@ class Upstream:
         context = client_context(self._options) if self._origin.secure else None
         loop = asyncio.get_running_loop()
         self._pool = Pool(loop, self._origin, self._options, context, self._observer)
+        self._guard = Guard(self._options, self._observer, self._probe_for_breaker)
 
     async def stop(self) -> None:
         """Close every connection; calls under way fail."""
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            await guard.stop()
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
@@ -95,30 +100,70 @@ class Upstream:
             UpstreamFault: No answer; `outcome` says what is known, `refusal()` what to tell the client.
             ValueError: A header or path would break the request's head.
         """
+        guard = self._guard
+        if guard is None:
+            raise UpstreamFault(Cause.STOPPED, Outcome.NOT_SENT, "not running")
         self._budget.record_call()
+        began_at = time.monotonic()
+        queue = None
         try:
-            return await self._attempts(call)
+            queue = await guard.admit(call)
+            answer = await self._attempts(call)
         except UpstreamFault as fault:
             route = call.operation.route
             fault.effect = route.effect
             self._observer.faulted(route.cost_class, fault.cause, fault.outcome, fault.attempts)
+            if queue is not None:
+                queue.leave()
+                guard.faulted(call, fault, time.monotonic() - began_at)
             raise
+        except BaseException:
+            if queue is not None:
+                queue.leave()
+            raise
+        answer.on_end(queue.leave)
+        self._learn(guard, call, answer)
+        return answer
+
+    def _learn(self, guard: Guard, call: Call, answer: Answer) -> None:
+        """Feed the guard; give a 429 the `Retry-After` that the API leaves out."""
+        if answer.status != 429:
+            guard.answered(call, answer.status, answer.first_byte_s, None)
+            return
+        longest_s = self._options.longest_retry_after_s
+        asked_s = sane_retry_after(answer.header("retry-after"), longest_s)
+        wait_s = guard.answered(call, 429, answer.first_byte_s, asked_s)
+        answer.set_header("Retry-After", str(whole_seconds(min(wait_s or 1.0, longest_s))))
+
+    def is_open(self, account: str) -> bool:
+        """Whether a breaker holds calls of this account back: reads may be served stale, writes refused."""
+        return self._guard is not None and self._guard.is_open(account)
+
+    def report_failure(self, account: str, code: str) -> None:
+        """Tell the breaker that a 200 of this account was a failure with this code of the API's."""
+        if self._guard is not None:
+            self._guard.report_failure(account, code)
 
     async def probe(self) -> bool:
         """Whether the upstream takes a connection and answers: one HEAD without credentials."""
-        head = f"HEAD {self._prefix}/spec HTTP/1.1\r\nHost: {self.host}\r\nConnection: close\r\n\r\n"
-        loop = asyncio.get_running_loop()
-        try:
-            connection, _ = await self.pool.open(loop.time() + self._options.connect_timeout_s)
-            total_at = loop.time() + (_PROBE_TIMEOUTS.total_s or 0)
-            waiter = connection.begin(head.encode(), "HEAD", _PROBE_TIMEOUTS, total_at, whole=True)
-            answer = await waiter
-        except UpstreamFault:
-            self._observer.reachable(is_reachable=False)
+        target = self._prefix + PUBLIC_PATH
+        pool = self._pool
+        status = None
+        if pool is not None:
+            fields = [("Host", self.host)]
+            status = await ask(pool, "HEAD", target, fields, self._options.connect_timeout_s)
+        healthy = status is not None and status < 500
+        self._observer.reachable(is_reachable=healthy)
+        return healthy
+
+    async def _probe_for_breaker(self, credential: ProbeFields) -> bool:
+        """A cheap GET of our own, as the account whose breaker asks, or as nobody."""
+        if self._pool is None:
             return False
-        connection.abort()
-        self._observer.reachable(is_reachable=answer.status < 500)
-        return answer.status < 500
+        fields = [("Host", self.host), *((name, value.reveal()) for name, value in credential)]
+        target = self._prefix + (ACCOUNT_PATH if credential else PUBLIC_PATH)
+        status = await ask(self._pool, "GET", target, fields, self._options.connect_timeout_s)
+        return status is not None and status < 500
 
     async def _attempts(self, call: Call) -> Answer:
         loop = asyncio.get_running_loop()
