@@ -223,7 +223,8 @@ _IDENTITY = (
         "By issuer and outcome.",
         (
             Query(
-                f"sum by (issuer, outcome) (increase(cbk_gateway_identity_key_fetches_total{I}[$__rate_interval]))",
+                f"sum by (issuer, outcome) "
+                f"(increase(cbk_gateway_identity_key_fetches_total{I}[$__rate_interval]))",
                 "{{issuer}} {{outcome}}",
             ),
         ),
@@ -248,7 +249,8 @@ _IDENTITY = (
         "By kind.",
         (
             Query(
-                f"sum by (kind) (increase(cbk_gateway_identity_revocations_total{I}[$__rate_interval]))", "{{kind}}"
+                f"sum by (kind) (increase(cbk_gateway_identity_revocations_total{I}[$__rate_interval]))",
+                "{{kind}}",
             ),
         ),
         empty="nothing revoked",

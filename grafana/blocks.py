@@ -83,7 +83,14 @@ class Panel:
         """The panel as JSON. `runbook` gives the panel of the runbook for each alert."""
         grid = {"h": self.height, "w": self.width, "x": x, "y": y}
         if self.kind == "row":
-            return {"collapsed": False, "gridPos": grid, "id": number, "panels": [], "title": self.title, "type": "row"}
+            return {
+                "collapsed": False,
+                "gridPos": grid,
+                "id": number,
+                "panels": [],
+                "title": self.title,
+                "type": "row",
+            }
         document: JSON = {
             "description": self.description,
             "gridPos": grid,
@@ -101,11 +108,7 @@ class Panel:
         ]
         if self.alerts:
             document["links"] = [
-                {
-                    "targetBlank": True,
-                    "title": f"Runbook: {alert}",
-                    "url": f"/d/{RUNBOOK_UID}?viewPanel={runbook[alert]}",
-                }
+                _link("link", f"Runbook: {alert}", f"/d/{RUNBOOK_UID}?viewPanel={runbook[alert]}")
                 for alert in self.alerts
             ]
         if self.kind == "table":
@@ -216,7 +219,6 @@ class Variable:
             "allValue": ".*",
             "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
             "datasource": DATASOURCE,
-            "definition": f"label_values({self.metric}, {self.label})",
             "hide": 0,
             "includeAll": True,
             "label": self.name.capitalize(),
@@ -248,20 +250,7 @@ class Dashboard:
             "editable": True,
             "fiscalYearStartMonth": 0,
             "graphTooltip": 1,
-            "links": [
-                {
-                    "asDropdown": False,
-                    "icon": "external link",
-                    "includeVars": True,
-                    "keepTime": True,
-                    "tags": ["cbk-gateway"],
-                    "targetBlank": False,
-                    "title": "",
-                    "tooltip": "",
-                    "type": "dashboards",
-                    "url": "",
-                }
-            ],
+            "links": [_link("dashboards", "", "")],
             "panels": self._laid_out(runbook),
             "refresh": "30s",
             "schemaVersion": SCHEMA_VERSION,
@@ -285,26 +274,41 @@ class Dashboard:
         return laid_out
 
 
+def _link(kind: str, title: str, url: str) -> JSON:
+    """A link to the other dashboards of the gateway, or to one place."""
+    return {
+        "asDropdown": False,
+        "icon": "external link",
+        "includeVars": kind == "dashboards",
+        "keepTime": kind == "dashboards",
+        "tags": ["cbk-gateway"] if kind == "dashboards" else [],
+        "targetBlank": kind != "dashboards",
+        "title": title,
+        "tooltip": "",
+        "type": kind,
+        "url": url,
+    }
+
+
 def row(title: str) -> Panel:
     """A heading over the panels that follow."""
     return Panel("row", title, width=COLUMNS, height=1)
 
 
-def quantiles(metric: str, selector: str, by: str = "", shares: tuple[float, ...] = (0.5, 0.99)) -> tuple[Query, ...]:
+def quantiles(
+    metric: str, selector: str, by: str = "", shares: tuple[float, ...] = (0.5, 0.99)
+) -> tuple[Query, ...]:
     """The quantiles of a histogram over the rate interval, one query each, by one label at most."""
     grouping = f"le, {by}" if by else "le"
     named = f" {{{{{by}}}}}" if by else ""
+    rates = f"sum by ({grouping}) (rate({metric}_bucket{selector}[$__rate_interval]))"
     return tuple(
-        Query(
-            f"histogram_quantile({share}, sum by ({grouping}) (rate({metric}_bucket{selector}[$__rate_interval])))",
-            f"p{share * 100:g}{named}",
-        )
-        for share in shares
+        Query(f"histogram_quantile({share}, {rates})", f"p{share * 100:g}{named}") for share in shares
     )
 
 
 _DATASOURCE_VARIABLE: Final[JSON] = {
-    "current": {},
+    "current": {"selected": False, "text": "default", "value": "default"},
     "hide": 0,
     "includeAll": False,
     "label": "Data source",

@@ -1,7 +1,7 @@
 """Writes the dashboards as JSON, or checks that the committed ones are what would be written.
 
-    python -m grafana.build            write grafana/dashboards/*.json
-    python -m grafana.build --check    exit with 1 and name the files that differ
+python -m grafana.build            write grafana/dashboards/*.json
+python -m grafana.build --check    exit with 1 and name the files that differ
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def built() -> dict[Path, str]:
     numbers = places()
     dashboards = (OVERVIEW, TENANTS, CACHE_UPSTREAM, AUDIT_STORE, runbook())
     return {
-        DIRECTORY / f"{dashboard.uid}.json": json.dumps(dashboard.document(numbers), indent=2, sort_keys=True) + "\n"
+        DIRECTORY / f"{dashboard.uid}.json": json.dumps(dashboard.document(numbers), indent=2, sort_keys=True)
+        + "\n"
         for dashboard in dashboards
     }
 
@@ -35,7 +36,9 @@ def main(arguments: list[str]) -> int:
     wanted = built()
     if "--check" in arguments:
         present = {path: path.read_text() for path in DIRECTORY.glob("*.json")}
-        differing = sorted(path.name for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path))
+        differing = sorted(
+            path.name for path in wanted.keys() | present.keys() if wanted.get(path) != present.get(path)
+        )
         if differing:
             sys.stderr.write(f"not as built: {', '.join(differing)}; run python -m grafana.build\n")
         return int(bool(differing))

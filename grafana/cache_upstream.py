@@ -219,7 +219,8 @@ _UPSTREAM = (
         "Of the upstream's own and of accounts'.",
         (
             Query(
-                f"sum by (scope, state) (increase(cbk_gateway_upstream_breaker_changes_total{I}[$__rate_interval]))",
+                f"sum by (scope, state) "
+                f"(increase(cbk_gateway_upstream_breaker_changes_total{I}[$__rate_interval]))",
                 "{{scope}} {{state}}",
             ),
         ),
@@ -231,7 +232,9 @@ _UPSTREAM = (
         "Retries paid from the budget, and those that cost nothing because nothing was sent.",
         (
             Query(_total("cbk_gateway_upstream_attempts_total"), "attempts"),
-            Query(_rate("cbk_gateway_upstream_retries_total", "cause, paid"), "retry: {{cause}}, paid: {{paid}}"),
+            Query(
+                _rate("cbk_gateway_upstream_retries_total", "cause, paid"), "retry: {{cause}}, paid: {{paid}}"
+            ),
         ),
         unit="reqps",
     ),

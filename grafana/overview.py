@@ -187,6 +187,7 @@ _STREAMS = (
         "Event streams of completions and subscriptions.",
         (Query(f"sum(cbk_gateway_streams_open{IT})", "open"),),
         empty="no stream yet",
+        width=6,
     ),
     Panel(
         "timeseries",
@@ -195,6 +196,7 @@ _STREAMS = (
         quantiles("cbk_gateway_stream_first_byte_seconds", I),
         unit="s",
         empty="no stream lately",
+        width=6,
     ),
     Panel(
         "timeseries",
@@ -203,7 +205,17 @@ _STREAMS = (
         (Query(_rate("cbk_gateway_stream_endings_total", I, "ending"), "{{ending}}"),),
         unit="ops",
         empty="no stream ended yet",
+        width=6,
         is_stacked=True,
+    ),
+    Panel(
+        "timeseries",
+        "How long streams last",
+        "From their first byte to their end.",
+        quantiles("cbk_gateway_stream_duration_seconds", I),
+        unit="s",
+        empty="no stream ended lately",
+        width=6,
     ),
 )
 
@@ -222,7 +234,12 @@ _SATURATION = (
         "timeseries",
         "Processor time",
         "Cores in use by worker. A worker at 1 has nothing left.",
-        (Query(f"sum by (worker) (rate(cbk_gateway_cpu_seconds_total{I}[$__rate_interval]))", "worker {{worker}}"),),
+        (
+            Query(
+                f"sum by (worker) (rate(cbk_gateway_cpu_seconds_total{I}[$__rate_interval]))",
+                "worker {{worker}}",
+            ),
+        ),
         empty="seen by fewer than two scrapes",
         steps=((None, GREEN), (0.9, RED)),
     ),
@@ -251,7 +268,10 @@ _SATURATION = (
         (
             Query(f"sum(cbk_gateway_worker_up{I})", "up"),
             Query(f"sum(cbk_gateway_draining{I})", "draining"),
-            Query(f"sum by (reason) (increase(cbk_gateway_worker_restarts_total{I}[1h]))", "restarted: {{reason}}"),
+            Query(
+                f"sum by (reason) (increase(cbk_gateway_worker_restarts_total{I}[1h]))",
+                "restarted: {{reason}}",
+            ),
         ),
         alerts=("GatewayDown", "WorkerDown", "WorkersRestarting"),
     ),
@@ -270,16 +290,39 @@ _CONFIGURATION = (
         "Builds running",
         "More than one version is normal during a rolling upgrade only.",
         (Query(f"cbk_gateway_build_info{I}"),),
-        width=12,
+        width=10,
         height=6,
         columns=(("instance", "instance"), ("version", "version"), ("python", "Python"), ("Value", "up")),
     ),
     Panel(
         "timeseries",
+        "Age",
+        "Since the oldest worker started, and since the configuration in force was applied.",
+        (
+            Query(
+                f"time() - min by (instance) (cbk_gateway_start_timestamp_seconds{I})", "started {{instance}}"
+            ),
+            Query(
+                f"time() - max by (instance) (cbk_gateway_config_applied_timestamp_seconds{I})",
+                "configured {{instance}}",
+            ),
+        ),
+        unit="s",
+        empty="not configured since the start",
+        width=4,
+        height=6,
+    ),
+    Panel(
+        "timeseries",
         "Configurations offered",
         "Refused ones leave everything as it was.",
-        (Query(f"sum by (result) (increase(cbk_gateway_config_reloads_total{I}[$__rate_interval]))", "{{result}}"),),
-        width=6,
+        (
+            Query(
+                f"sum by (result) (increase(cbk_gateway_config_reloads_total{I}[$__rate_interval]))",
+                "{{result}}",
+            ),
+        ),
+        width=5,
         height=6,
         alerts=("ConfigurationRefused",),
     ),
@@ -289,7 +332,7 @@ _CONFIGURATION = (
         "The log's reader is too slow.",
         (Query(f"sum(rate(cbk_gateway_log_lines_dropped_total{I}[$__rate_interval]))", "dropped"),),
         unit="ops",
-        width=6,
+        width=5,
         height=6,
         alerts=("LogLinesDropped",),
     ),

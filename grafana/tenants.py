@@ -21,7 +21,13 @@ _TALKERS = (
         "bargauge",
         "Requests per second",
         "The ten tenants with most requests.",
-        (Query(f"topk(10, {_rate('cbk_gateway_requests_total', RT, 'tenant')})", "{{tenant}}", is_instant=True),),
+        (
+            Query(
+                f"topk(10, {_rate('cbk_gateway_requests_total', RT, 'tenant')})",
+                "{{tenant}}",
+                is_instant=True,
+            ),
+        ),
         unit="reqps",
         empty="no request yet",
     ),
@@ -107,7 +113,12 @@ _LIMITS = (
         "timeseries",
         "Shadow refusals",
         "What limits that only watch would have refused.",
-        (Query(_rate("cbk_gateway_limit_shadow_refusals_total", IT, "tenant, policy"), "{{tenant}} {{policy}}"),),
+        (
+            Query(
+                _rate("cbk_gateway_limit_shadow_refusals_total", IT, "tenant, policy"),
+                "{{tenant}} {{policy}}",
+            ),
+        ),
         unit="reqps",
         empty="no shadow policy has refused",
         width=6,
@@ -149,7 +160,8 @@ _QUOTAS = (
         "Quotas that passed 80 or 100 percent.",
         (
             Query(
-                f"sum by (tenant, quota, percent) (increase(cbk_gateway_quota_marks_total{IT}[$__rate_interval]))",
+                f"sum by (tenant, quota, percent) "
+                f"(increase(cbk_gateway_quota_marks_total{IT}[$__rate_interval]))",
                 "{{tenant}} {{quota}} {{percent}} %",
             ),
         ),
@@ -167,6 +179,20 @@ _KEYS = (
         (Query(_rate("cbk_gateway_refusals_total", IT, "tenant, status"), "{{tenant}} {{status}}"),),
         unit="reqps",
         empty="nothing refused yet",
+        width=6,
+    ),
+    Panel(
+        "timeseries",
+        "Next keys ready",
+        "Next keys that the upstream has accepted often enough to be promoted.",
+        (
+            Query(
+                f"sum by (tenant) (increase(cbk_gateway_tenant_next_key_ready_total{IT}[$__rate_interval]))",
+                "{{tenant}}",
+            ),
+        ),
+        empty="no key is being rotated",
+        width=6,
     ),
     Panel(
         "timeseries",
@@ -175,6 +201,7 @@ _KEYS = (
         (Query(_rate("cbk_gateway_tenant_key_refusals_total", IT, "tenant, which"), "{{tenant}} {{which}}"),),
         unit="ops",
         empty="no key was refused",
+        width=6,
         alerts=("TenantKeyRefused",),
     ),
     Panel(
@@ -184,6 +211,7 @@ _KEYS = (
         (Query(f"sort(min by (kind, name) (cbk_gateway_key_expiry_timestamp_seconds{I}) - time())"),),
         unit="s",
         empty="no key with a known end",
+        width=6,
         columns=(("kind", "kind"), ("name", "name"), ("Value", "left")),
         alerts=("KeyExpiring",),
     ),
@@ -203,8 +231,11 @@ _KEYS = (
     Panel(
         "timeseries",
         "Tenants configured",
-        "By gateway.",
-        (Query(f"max by (instance) (cbk_gateway_tenants{I})", "{{instance}}"),),
+        "By gateway, and the version in force: it differs between gateways while a change is on its way.",
+        (
+            Query(f"max by (instance) (cbk_gateway_tenants{I})", "tenants {{instance}}"),
+            Query(f"min by (instance) (cbk_gateway_tenants_version{I})", "version {{instance}}"),
+        ),
         empty="not loaded yet",
     ),
     Panel(

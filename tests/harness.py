@@ -32,7 +32,9 @@ ISSUER = "cbk-gateway"
 def tenant(name: str, **changes: Any) -> Tenant:
     """A tenant of the harness: everything allowed, a rate no test reaches."""
     rates = TenantLimits(rates=(Rate("tenant", 100_000, 100_000),))
-    made = Tenant(id=name, account=f"{name}-account", key=Secret(KEYS[name.split("-")[0]]), limits=rates)
+    made = Tenant(
+        id=name, account=f"{name}-account", key=Secret(KEYS[name.split("-", maxsplit=1)[0]]), limits=rates
+    )
     return dataclasses.replace(made, **changes)
 
 

@@ -138,9 +138,11 @@ class Gateway:
         await cache.start()
 
         journal_options = assembly.journal_options(loaded)
-        journal = Journal(journal_options, metrics.audit, f"w{self.identification.worker}")
-        enter(journal.stop)
-        await journal.start()
+        journal: Journal | None = None
+        if settings.audit.enabled:
+            journal = Journal(journal_options, metrics.audit, f"w{self.identification.worker}")
+            enter(journal.stop)
+            await journal.start()
 
         upstream = Upstream(assembly.upstream_options(loaded), metrics.upstream)
         enter(upstream.stop)
@@ -156,12 +158,13 @@ class Gateway:
             journal=journal,
             upstream=upstream,
             metrics=metrics,
-            access=AccessLog(assembly.access_options(loaded)),
+            access=AccessLog(assembly.access_options(loaded)) if settings.logging.access else None,
             fingerprint_key=journal_options.digest_key,
             bounds=assembly.body_bounds(loaded),
             trusted_proxies=assembly.trusted_proxies(loaded),
             write_timeout_s=settings.listen.write_timeout_s,
             max_whole_bytes=settings.cache.max_entry_bytes,
+            shows_timing=settings.telemetry.server_timing,
         )
         enter(parts.background.drain, 5.0)
         self._watch(parts)

@@ -54,6 +54,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_shows_timing",
         "account",
         "answer_bytes",
         "asked_run_as",
@@ -73,8 +74,9 @@ class Exchange:
         "upstream_s",
     )
 
-    def __init__(self, request: web.BaseRequest, request_id: str) -> None:
+    def __init__(self, request: web.BaseRequest, request_id: str, *, shows_timing: bool = True) -> None:
         self.request = request
+        self._shows_timing = shows_timing
         self.request_id = request_id
         self.started = time.perf_counter()
         self.operation: Operation | None = None
@@ -133,7 +135,10 @@ class Exchange:
         """A whole answer. `cut_after` closes the connection behind it."""
         self.status = status
         self.answer_bytes = len(body)
-        response = web.Response(status=status, headers=self._dressed(headers), body=body)
+        dressed = self._dressed(headers)
+        # The length is that of what is sent, not of what an upstream declared.
+        dressed.popall("Content-Length", None)
+        response = web.Response(status=status, headers=dressed, body=body)
         if cut_after:
             response.force_close()
         self.response = response
@@ -162,7 +167,8 @@ class Exchange:
                 dressed.setdefault(name, value)
         if self.cache_status is not None:
             dressed["Cache-Status"] = self.cache_status
-        dressed["Server-Timing"] = server_timing(self.elapsed_s, self.upstream_s, self.cache_label)
+        if self._shows_timing:
+            dressed["Server-Timing"] = server_timing(self.elapsed_s, self.upstream_s, self.cache_label)
         origins = self.tenant.allowed_origins if self.tenant is not None else ("*",)
         for name, value in cors.granted(origins, self.header("Origin")):
             if name == "Vary":

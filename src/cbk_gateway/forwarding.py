@@ -42,9 +42,7 @@ def settled(x: Exchange) -> tuple[Operation, Principal, Tenant]:
 async def send(parts: Parts, x: Exchange, body: TakenBody | None, *, accept: str | None = None) -> Answer:
     """Send the request upstream under the tenant's credential, once per exchange; wait for the head.
 
-    Args:
-        accept: What to ask for when the gateway itself will read the answer, uncoded; None to ask for
-            what the client asks for.
+    With `accept` given, the gateway itself will read the answer: it is asked for in that form, uncoded.
 
     Raises:
         UpstreamFault: There is no answer; it says what left the socket.
@@ -161,7 +159,7 @@ async def pass_on(
     The ending is one of complete, truncated, client_abort, deadline. A broken one has aborted the
     connection.
     """
-    operation, principal, _ = settled(x)
+    _, principal, _ = settled(x)
     form = form_of(answer)
     response = x.streamed(answer.status, answer.headers)
     await response.prepare(x.request)

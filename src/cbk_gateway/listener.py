@@ -169,9 +169,9 @@ class GatewayProtocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what the parser refused, or a defect, in the API's shape; the connection is closed."""
-        del message
+        del request, message
         refusal: Refusal
-        if isinstance(exc, LineTooLong):
+        if isinstance(exc, LineTooLong) or "Too many" in str(exc):
             refusal = HeadersTooLarge("The request line or a header is too large.")
         elif status == 400:
             refusal = BrokenFraming("The request is not well-formed HTTP/1.1.", reason="http_syntax")

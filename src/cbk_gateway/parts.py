@@ -53,12 +53,14 @@ class Parts:
     """What the pipeline works with.
 
     Attributes:
+        journal: The audit journal, None when it is switched off (benchmarks only).
         access: Writes the access log, or None when it is off.
         fingerprint_key: Keys the fingerprints of upstream keys in the journal.
         trusted_proxies: Networks whose `X-Forwarded-For` is believed.
         write_timeout_s: How long a client may refuse to read.
         max_whole_bytes: Answers up to this size are taken whole, so that they can be kept or checked
             before their last byte leaves.
+        shows_timing: Whether answers carry `Server-Timing`.
     """
 
     identity: Identity
@@ -67,7 +69,7 @@ class Parts:
     ownership: Ownership
     limiter: Limiter
     cache: Cache
-    journal: Journal
+    journal: Journal | None
     upstream: Upstream
     metrics: Metrics
     access: AccessLog | None
@@ -76,5 +78,6 @@ class Parts:
     trusted_proxies: tuple[Network, ...] = ()
     write_timeout_s: float = 60.0
     max_whole_bytes: int = 1024**2
+    shows_timing: bool = True
     background: Background = field(default_factory=Background)
     open_streams: OpenStreams = field(default_factory=OpenStreams)

@@ -39,12 +39,14 @@ class Pipeline:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request from its head to the last byte of its answer. Never raises but when cancelled."""
-        x = Exchange(request, request_id_for(request.headers.get("X-Request-Id")))
+        x = Exchange(
+            request,
+            request_id_for(request.headers.get("X-Request-Id")),
+            shows_timing=self._parts.shows_timing,
+        )
         try:
             refusal = inadmissible(request)
-            if refusal is not None:
-                raise refusal
-            return await self._serve(x)
+            return await self._serve(x) if refusal is None else self._refuse(x, refusal)
         except Refusal as refusal:
             return self._refuse(x, refusal)
         except UpstreamFault as fault:
@@ -52,7 +54,7 @@ class Pipeline:
         except asyncio.CancelledError:
             x.status = CLIENT_GONE
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - at the door: a defect is logged whole and answered briefly
             _log.exception("request_failed", request_id=x.request_id, operation=f"{x.resource}:{x.action}")
             if x.response is not None and x.response.prepared:
                 # Half an answer is out: a clean end would make it look whole.

@@ -1,4 +1,4 @@
-"""Ports: sockets bound with clear errors, runners opened on them, and how they are closed without losing anyone.
+"""Ports: sockets bound with clear errors, runners opened on them, and closed without losing anyone.
 
 Which protocol speaks on a port is `listener.py` and `admin`; what it serves is the pipeline's.
 """
@@ -17,7 +17,7 @@ from cbk_gateway.settings.gateway import TlsSettings
 BACKLOG = 2048
 
 
-class PortTaken(OSError):
+class PortTaken(OSError):  # noqa: N818 - named like the other packages' faults
     """A port that something else listens on. The message names the setting to change."""
 
 

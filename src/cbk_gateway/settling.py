@@ -40,7 +40,7 @@ def note_refusal(parts: Parts, x: Exchange, refusal: Refusal) -> None:
     parts.metrics.refusal(refusal.reason, refusal.status, tenant)
     operation = x.operation
     is_write = operation.is_write if operation is not None else x.request.method == "POST"
-    if not is_write or refusal.status not in _RECORDED_REFUSALS or operation is None:
+    if not is_write or refusal.status not in _RECORDED_REFUSALS or operation is None or parts.journal is None:
         return
     principal = x.principal
     parts.journal.note(

@@ -39,7 +39,7 @@ class _Write:
         "x",
     )
 
-    def __init__(self, parts: Parts, x: Exchange, intent: Intent) -> None:
+    def __init__(self, parts: Parts, x: Exchange, intent: Intent | None) -> None:
         self.parts = parts
         self.x = x
         self.intent = intent
@@ -54,10 +54,10 @@ class _Write:
 
 async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     """Answer a write."""
-    operation, _, tenant = forwarding.settled(x)
+    operation, _, _ = forwarding.settled(x)
     if x.body is None:
         x.body = await request_body.take(x.request, parts.bounds)
-    write = _Write(parts, x, await parts.journal.intend(_act(parts, x)))
+    write = _Write(parts, x, await _intend(parts, x))
     try:
         write.mark = await parts.cache.begin_write(
             x.account, operation.route.invalidates, is_open_ended=operation.route.runs_model
@@ -73,6 +73,11 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
         raise
     finally:
         _close(write)
+
+
+async def _intend(parts: Parts, x: Exchange) -> Intent | None:
+    """Make the intent durable, or refuse the write; None where there is no journal."""
+    return await parts.journal.intend(_act(parts, x)) if parts.journal is not None else None
 
 
 def _act(parts: Parts, x: Exchange) -> Act:
@@ -149,7 +154,8 @@ def _close(write: _Write) -> None:
     if write.mark is not None:
         mark, write.mark = write.mark, None
         parts.background.spawn(mark.finish())
-    write.intent.close(_outcome(write))
+    if write.intent is not None:
+        write.intent.close(_outcome(write))
     settling.settle_fault(parts, x, write.fault, write.reader)
 
 

@@ -8,7 +8,9 @@ import pytest
 from cbk_gateway.operation import OTHER, TYPE_NAMES, Effect, canonical, routes, understand
 
 PATHS = [
-    tuple(line.split()) for line in (Path(__file__).parent / "openapi_paths.txt").read_text().splitlines() if line
+    tuple(line.split())
+    for line in (Path(__file__).parent / "openapi_paths.txt").read_text().splitlines()
+    if line
 ]
 
 

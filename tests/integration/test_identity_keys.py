@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
-from tests.unit.identity.scripted_issuer import OTHER, P256, RSA_1024, RSA_2048, Issuer, jwk
 
 from cbk_gateway.errors import NotAuthenticated, ServiceUnavailable
 from cbk_gateway.identity import Identity, IdentityOptions, IssuerOptions, JwksOptions, SilentObserver
+from unit.identity.scripted_issuer import OTHER, P256, RSA_1024, RSA_2048, Issuer, jwk
 
 
 class Monotonic:

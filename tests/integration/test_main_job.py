@@ -2,6 +2,7 @@
 
 import aiohttp
 import pytest
+
 from harness import KEYS, Stage
 
 

@@ -35,7 +35,7 @@ class Readiness:
         checks = {
             "store": await self._store_answers(),
             "upstream": await self._upstream_answers(),
-            "journal": gateway.parts.journal.is_healthy,
+            "journal": gateway.parts.journal is None or gateway.parts.journal.is_healthy,
             "accepting": not gateway.is_draining,
         }
         is_ready = all(checks.values())

@@ -106,8 +106,9 @@ class Writes:
 
     async def begin(self, account: str, types: frozenset[str], *, is_open_ended: bool) -> WriteMark:
         """Make `types` old everywhere and leave a mark. Returns when the write may be forwarded."""
-        kind = "o" if is_open_ended or ALL_TYPES in types else "s"
-        mark = WriteMark(self, account, tuple(sorted(types)), kind, self._tiers.new_token())
+        # While it is open nothing of the account is served, so the copies of every type have to go.
+        kind, changed = ("o", frozenset({ALL_TYPES})) if is_open_ended or ALL_TYPES in types else ("s", types)
+        mark = WriteMark(self, account, tuple(sorted(changed)), kind, self._tiers.new_token())
         self._open[mark.name] = mark
         mark.renewed_at = self._tiers.now()
         try:

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(USAGE)
     except KeyboardInterrupt:
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001 - the one place where failures become exit codes
+    except Exception as error:
         code = exit_code_of(error)
         if code is None:
             raise

@@ -11,7 +11,7 @@ from rich.console import Console
 from cbk_gateway.cli.output import CHECK_FAILED
 from cbk_gateway.cli.running import run, until_told
 from cbk_gateway.demo.poster import show_stage, show_step
-from cbk_gateway.demo.stage import Ports, Stage, set_up, write_environment
+from cbk_gateway.demo.stage import Ports, Stage, remove_environment, set_up, write_environment
 from cbk_gateway.demo.tour import Tour
 from cbk_gateway.telemetry import configure_logging, flush_logs
 
@@ -49,7 +49,7 @@ def demo(
                 return await (_tour(stage) if check else _hold(stage))
             finally:
                 if env_file is not None:
-                    env_file.unlink(missing_ok=True)
+                    remove_environment(env_file)
 
     try:
         return run(main)

@@ -43,7 +43,7 @@ def _lines(url: str, admin_url: str) -> tuple[str, ...]:
     return (
         "\n# Try it:",
         f"curl -s {bearer} {url}/api/v1/bot/list",
-        f"curl -s {bearer} -H 'Content-Type: application/json' -d '{{\"name\":\"Ada\"}}' {url}/api/v1/bot/create",
+        f'curl -s {bearer} --json \'{{"name":"Ada"}}\' {url}/api/v1/bot/create',
         f"curl -s {admin_url}/metrics | grep cbk_gateway_requests_total",
         "\n# With the official SDK (npm install @chatbotkit/sdk), two words change:",
         'import { ChatBotKit } from "@chatbotkit/sdk"',

@@ -105,6 +105,11 @@ def write_environment(stage: Stage, file: Path) -> None:
     unfinished.replace(file)
 
 
+def remove_environment(file: Path) -> None:
+    """Take the variables away with the demo they describe."""
+    file.unlink(missing_ok=True)
+
+
 def _settings(folder: Path, ports: Ports, keys: Mapping[str, str], sandbox_url: str) -> Loaded:
     environ = {
         "DEMO_SIGNING_KEY": secrets.token_urlsafe(48),

@@ -40,8 +40,8 @@ def is_loopback(host: str) -> bool:
 
 def redirect_target(origin: str, location: str) -> str | None:
     """Where a redirect leads if it stays on the same scheme, host and port; None: it must not be followed."""
-    target = urljoin(origin, location)
     try:
+        target = urljoin(origin, location)
         before, after = urlsplit(origin), urlsplit(target)
         stays = (before.scheme, before.hostname, before.port) == (after.scheme, after.hostname, after.port)
     except ValueError:

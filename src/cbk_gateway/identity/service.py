@@ -248,8 +248,7 @@ class Identity:
         for listener in tuple(self._listeners):
             try:
                 listener(revocation)
-            except Exception:
-                # One listener's defect must not keep the revocation from the others, or end the feed.
+            except Exception:  # noqa: BLE001 - one's defect must not keep it from the others or end the feed
                 _log.exception("revocation_listener_failed", revocation=revocation.id)
 
     def _keys_withdrawn(self, issuer: KeySource) -> None:

@@ -10,6 +10,7 @@ usage.py        what an answer spent
 """
 
 from cbk_gateway.limits.grant import Grant, Usage
+from cbk_gateway.limits.inspection import LimitsStanding, OpenStanding, QuotaStanding, RateStanding
 from cbk_gateway.limits.limiter import Limiter
 from cbk_gateway.limits.options import LimiterObserver, LimiterOptions, Mode, SilentObserver
 from cbk_gateway.limits.usage import UsageReader
@@ -19,7 +20,11 @@ __all__ = [
     "Limiter",
     "LimiterObserver",
     "LimiterOptions",
+    "LimitsStanding",
     "Mode",
+    "OpenStanding",
+    "QuotaStanding",
+    "RateStanding",
     "SilentObserver",
     "Usage",
     "UsageReader",

@@ -143,7 +143,7 @@ for _, b in ipairs(buckets) do
 end
 for _, q in ipairs(quotas) do
   if admitted then
-    q.used = math.max(0, q.used + q.amount)
+    q.used = q.used + q.amount
     -- Two days more than the period, so that yesterday can still be shown.
     redis.call('SET', q.key, string.format('%.0f', q.used), 'PX', math.ceil((q.to - now) / 1000) + 172800000)
   end

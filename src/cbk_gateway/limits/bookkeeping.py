@@ -43,7 +43,6 @@ class Bookkeeping:
     ) -> None:
         self._store = store
         self._options = options
-        self._clock = clock
         self._now = clock
         self._server = Clock()
         self._keeper: asyncio.Task[None] | None = None
@@ -75,6 +74,15 @@ class Bookkeeping:
     def set_clock(self, now_us: int, now: float) -> None:
         """Note the server's time."""
         self._server = Clock(now_us - now * 1_000_000)
+
+    def monotonic(self) -> float:
+        """This process's clock."""
+        return self._now()
+
+    async def ask_time(self) -> int:
+        """The server's time, by asking."""
+        await self._call_roll()
+        return self.server_now_us(self._now())
 
     # Life.
 
@@ -192,9 +200,7 @@ class Bookkeeping:
 
     async def refund(self, grant: Grant) -> None:
         """Give everything back."""
-        for view, cost in grant.drawn:
-            view.given_back += cost
-            self.holding.add(view)
+        self.give_back(grant.drawn)
         for quota, held in grant.reserved:
             self._owe(quota, -held)
         self.close_slots(grant.slots)
@@ -204,13 +210,17 @@ class Bookkeeping:
     async def undo(self, taken: Iterable[Taken], tenant_id: str) -> None:
         """Give back what was taken for a decision that failed later on."""
         for one in taken:
-            for view, cost in one.drawn:
-                view.given_back += cost
-                self.holding.add(view)
+            self.give_back(one.drawn)
             for quota, held in one.reserved:
                 self._owe(quota, -held)
             self.close_slots(one.slots)
         await self._flush_quietly(tenant_id)
+
+    def give_back(self, tokens: Iterable[tuple[BucketView, float]]) -> None:
+        """Return tokens with the next call about their bucket, or with the next round."""
+        for view, amount in tokens:
+            view.given_back += amount
+            self.holding.add(view)
 
     def _owe(self, view: QuotaView, correction: int) -> None:
         view.pending += correction
@@ -330,9 +340,7 @@ class Bookkeeping:
     def keep_unsent(self, fault: StoreFault, back: Iterable[tuple[BucketView, float]]) -> None:
         """Keep what could not be given back, unless it may have arrived: it must not arrive twice."""
         if fault.trouble in _NOT_SENT:
-            for view, tokens in back:
-                view.given_back += tokens
-                self.holding.add(view)
+            self.give_back(back)
 
     async def _refresh_quotas(self) -> None:
         """Learn what other workers counted, to be able to restore the counters of a store that forgot."""

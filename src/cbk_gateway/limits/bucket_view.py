@@ -99,6 +99,9 @@ class BucketView:
             self._seen = 0.0
             self._window_at = now
         self._seen += cost
+        # A sudden flood is a demand before the window ends.
+        if self._seen > self.demand * _RATE_WINDOW_S:
+            self.demand = self._seen / _RATE_WINDOW_S
 
     def slice_tokens(self, life_s: float, min_rate: float, min_tokens: float) -> float:
         """How many whole tokens to ask for in advance; 0 when this bucket is decided call by call.

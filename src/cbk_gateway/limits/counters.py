@@ -26,6 +26,7 @@ class QuotaView:
         used: What the store said last was used, reservations included.
         pending: Corrections the store has not been told yet; may be negative.
         warned: The highest percentage that was reported in this period.
+        blocked_until: Until when `blocked_amount` or more is refused without asking.
     """
 
     tenant_id: str
@@ -34,6 +35,8 @@ class QuotaView:
     used: int = 0
     pending: int = 0
     warned: int = 0
+    blocked_until: float = 0.0
+    blocked_amount: int = 0
 
     @property
     def key(self) -> str:
@@ -48,6 +51,14 @@ class QuotaView:
     def question(self, amount: int, *, is_enforced: bool) -> QuotaQuestion:
         """Add an amount, if there is room."""
         return QuotaQuestion(self.key, self.quota.limit, amount, is_enforced, self.used, self.span)
+
+    def block(self, amount: int, until: float) -> None:
+        """Remember a refusal."""
+        self.blocked_amount, self.blocked_until = amount, until
+
+    def blocks(self, amount: int, now: float) -> bool:
+        """Whether a remembered refusal covers it."""
+        return now < self.blocked_until and amount >= self.blocked_amount and self.is_enforced
 
     def learn(self, used: int) -> int:
         """Remember what is used; returns the percentage newly passed, or 0."""

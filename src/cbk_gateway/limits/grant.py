@@ -51,6 +51,7 @@ class Grant:
         limiter: Limiter,
         plan: Plan,
         operation: str,
+        *,
         drawn: tuple[tuple[BucketView, float], ...] = (),
         reserved: tuple[tuple[QuotaView, int], ...] = (),
         slots: tuple[SlotView, ...] = (),

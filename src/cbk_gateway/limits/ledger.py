@@ -192,11 +192,13 @@ class Ledger:
 
     _ADMIT: Final = script_text("admit.lua")
     _ROLL_CALL: Final = script_text("roll_call.lua")
+    _ADJUST: Final = script_text("adjust.lua")
 
     def __init__(self, store: Store, worker: str, lease_life_s: float, slot_life_s: float) -> None:
         self._store = store
         self._admit = store.script(self._ADMIT)
         self._roll_call = store.script(self._ROLL_CALL)
+        self._adjust = store.script(self._ADJUST)
         self._worker = worker
         self._lease_life_s = lease_life_s
         self._slot_life_s = slot_life_s
@@ -218,6 +220,10 @@ class Ledger:
         args = (self._worker, int(dead_after_s * MICRO), int(is_leaving), since_us)
         now_us, alive, back = await self._roll_call([ROLL_CALL_KEY], args)
         return int(now_us), int(alive), int(back)
+
+    async def add(self, key: str, amount: int | None, span: Span) -> int:
+        """Add to a quota's counter, or set it to 0; returns what is used then."""
+        return int(await self._adjust([key], ["reset" if amount is None else amount, span.end_us]))
 
     async def read(self, keys: Sequence[str]) -> list[int | None]:
         """Counters as they stand, one by one because on a Cluster they live on different nodes."""

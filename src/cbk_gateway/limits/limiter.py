@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 
 from cbk_gateway.errors import Refusal
-from cbk_gateway.limits import answers
+from cbk_gateway.limits import answers, inspection
 from cbk_gateway.limits.bookkeeping import Bookkeeping
 from cbk_gateway.limits.bucket_view import BucketView
-from cbk_gateway.limits.decision import Request, Taken, decide_by_store
+from cbk_gateway.limits.decision import Request, Taken
 from cbk_gateway.limits.grant import Grant, Usage
+from cbk_gateway.limits.inquiry import Inquiry
+from cbk_gateway.limits.inspection import LimitsStanding, QuotaStanding
 from cbk_gateway.limits.options import LimiterObserver, LimiterOptions, Mode, SilentObserver
 from cbk_gateway.limits.outage import decide_locally
 from cbk_gateway.limits.pacing import Pacer
@@ -148,7 +150,7 @@ class Limiter:
             view.lease -= cost
             view.note(cost, now)
         self._observer.decided(plan.tenant.id, "admitted", "")
-        return Grant(self, plan, operation.route.audit_name, tuple(drawn))
+        return Grant(self, plan, operation.route.audit_name, drawn=tuple(drawn))
 
     def _remembered_refusal(self, plan: Plan, view: BucketView, now: float) -> Refusal:
         self._observer.decided(plan.tenant.id, "rate", view.policy)
@@ -169,7 +171,7 @@ class Limiter:
 
     async def _shielded(self, request: Request) -> Taken:
         """Decide in a task of its own: what a vanished client was given is given back, not lost."""
-        work = decide_by_store(request, self._books, self._options, self._now)
+        work = Inquiry(request, self._books, self._options, self._now).decide()
         task = asyncio.get_running_loop().create_task(work)
         self._deciding.add(task)
         task.add_done_callback(self._deciding.discard)
@@ -195,7 +197,9 @@ class Limiter:
         return taken
 
     def _granted(self, request: Request, taken: Taken) -> Grant:
-        return Grant(self, request.plan, request.name, taken.drawn, taken.reserved, taken.slots)
+        return Grant(
+            self, request.plan, request.name, drawn=taken.drawn, reserved=taken.reserved, slots=taken.slots
+        )
 
     def _plan(self, tenant: Tenant, subject: str, operation: Operation, *, is_stream: bool) -> Plan:
         route = operation.route
@@ -219,6 +223,28 @@ class Limiter:
                 self._plans.clear()
             self._plans[key] = (plan, route)
         return plan
+
+    # For operators.
+
+    async def show(self, tenant: Tenant) -> LimitsStanding:
+        """A tenant's limits as they stand. Raises `StoreFault` when the store does not answer."""
+        return await inspection.show(tenant, self._books, self._options)
+
+    async def reset(self, tenant: Tenant, policy: str | None = None) -> tuple[str, ...]:
+        """Fill a tenant's buckets, all or one; returns their names. Raises `KeyError`, `StoreFault`."""
+        return await inspection.reset(tenant, self._books, policy)
+
+    async def quota_show(self, tenant: Tenant) -> tuple[QuotaStanding, ...]:
+        """A tenant's quotas as they stand. Raises `StoreFault`."""
+        return await inspection.quota_show(tenant, self._books)
+
+    async def quota_grant(self, tenant: Tenant, policy: str, amount: int) -> QuotaStanding:
+        """Let a tenant use `amount` more in the present period. Raises `KeyError`, `StoreFault`."""
+        return await inspection.quota_add(tenant, self._books, policy, -amount)
+
+    async def quota_reset(self, tenant: Tenant, policy: str) -> QuotaStanding:
+        """Forget what was used in the present period. Raises `KeyError`, `StoreFault`."""
+        return await inspection.quota_add(tenant, self._books, policy, None)
 
     # For `Grant`.
 

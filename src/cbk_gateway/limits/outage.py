@@ -27,17 +27,20 @@ def decide_locally(request: Request, books: Bookkeeping, now: float) -> Taken:
         return refusal
     leased: list[tuple[BucketView, float]] = []
     shared: list[tuple[BucketView, float]] = []
-    passed: list[BucketView] = []
     for ref, cost in request.plan.draws:
         view = books.desk.bucket(ref)
         view.note(cost, now)
-        refusal = _draw(view, cost, books.workers, now, leased, shared, passed)
+        if view.covers(cost, now):
+            view.lease -= cost
+            leased.append((view, cost))
+            continue
+        refusal = _refusal_of(view, cost, books.workers, now)
         if refusal is not None:
-            for taken, amount in leased:
-                taken.lease += amount
+            books.give_back(leased)
             for taken, amount in shared:
                 taken.return_share(amount)
             return refusal
+        shared.append((view, cost))
     reserved = books.reservations(request, now)
     books.owe_all(reserved)
     slots = books.desk.slots_of(request.plan)
@@ -45,35 +48,20 @@ def decide_locally(request: Request, books: Bookkeeping, now: float) -> Taken:
         slot.own += 1
         slot.is_stale = True
     # What came from a share is not the store's to take back: such draws are worth nothing on a refund.
-    unpaid = tuple((view, 0.0) for view in (*(view for view, _ in shared), *passed))
+    unpaid = tuple((view, 0.0) for view, _ in shared)
     return Taken(drawn=tuple(leased) + unpaid, reserved=reserved, slots=slots)
 
 
-def _draw(
-    view: BucketView,
-    cost: float,
-    workers: int,
-    now: float,
-    leased: list[tuple[BucketView, float]],
-    shared: list[tuple[BucketView, float]],
-    passed: list[BucketView],
-) -> Taken | None:
-    if view.covers(cost, now):
-        view.lease -= cost
-        leased.append((view, cost))
-        return None
+def _refusal_of(view: BucketView, cost: float, workers: int, now: float) -> Taken | None:
+    """Take a request's cost from this worker's share, as the policy says; a refusal when that fails."""
     if view.ref.rate.shadow or view.on_store_failure is StoreFailure.ALLOW:
-        passed.append(view)
         return None
     if view.on_store_failure is StoreFailure.DENY:
         return Taken(
             refusal=answers.store_away_refusal(view.policy), outcome="unavailable", policy=view.policy
         )
     wait_s = view.take_share(cost, workers, now)
-    if wait_s > 0:
-        return rate_refusal(view, wait_s, now)
-    shared.append((view, cost))
-    return None
+    return rate_refusal(view, wait_s, now) if wait_s > 0 else None
 
 
 def _counters_refuse(request: Request, books: Bookkeeping, now: float) -> Taken | None:

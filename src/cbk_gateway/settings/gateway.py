@@ -219,13 +219,12 @@ class LoggingSettings(Section):
 
 
 class TelemetrySettings(Section):
-    """Metrics and traces."""
+    """What is measured, and what answers say of it."""
 
     tenant_cap: Bytes = Field(
         200, description="Tenants with a label of their own; the rest count as `other`."
     )
     server_timing: bool = Field(True, description="Whether answers carry Server-Timing.")
-    tracing: bool = Field(False, description="OpenTelemetry spans; needs the `otel` extra.")
 
 
 class GatewaySettings(BaseSettings):
@@ -249,7 +248,7 @@ class GatewaySettings(BaseSettings):
     cache: CacheSettings = Field(default_factory=CacheSettings, description="Remembered answers.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="The journal.")
     logging: LoggingSettings = Field(default_factory=LoggingSettings, description="Logs.")
-    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Metrics, traces.")
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings, description="Metrics.")
     workers: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Worker processes on the data port.")
 
     @classmethod

@@ -15,7 +15,6 @@ An id pattern sees the ids of the path. Ids in bodies and queries are not scopes
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -227,7 +226,7 @@ def _surely_fits_ids(rule: ScopeRule, operation: Operation) -> bool:
         if segment.id_pattern is None:
             continue
         identifier = _id_at(operation, position)
-        if identifier is None or not _id_pattern(segment.id_pattern).fullmatch(identifier):
+        if identifier is None or not _fits_id(segment.id_pattern, identifier):
             return False
     return True
 
@@ -240,11 +239,11 @@ def _may_fit_ids(rule: ScopeRule, operation: Operation) -> bool:
 
 
 def _may_be(segment: TypeSegment, operation: Operation, position: int) -> bool:
-    pattern = _id_pattern(segment.id_pattern or "*")
+    pattern = segment.id_pattern or "*"
     if not operation.route.known:
-        return any(is_indirect(one) or pattern.fullmatch(one) for one in operation.ids)
+        return any(is_indirect(one) or _fits_id(pattern, one) for one in operation.ids)
     identifier = _id_at(operation, position)
-    return identifier is not None and (is_indirect(identifier) or pattern.fullmatch(identifier) is not None)
+    return identifier is not None and (is_indirect(identifier) or _fits_id(pattern, identifier))
 
 
 def is_indirect(identifier: str) -> bool:
@@ -284,7 +283,26 @@ def _parts(resource: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=8192)
-def _id_pattern(text: str) -> re.Pattern[str]:
-    # Runs of stars are one star: otherwise a pattern could be made that takes exponential time.
-    pieces = re.split(r"\*+", text)
-    return re.compile(".*".join(re.escape(piece) for piece in pieces), re.DOTALL)
+def _pieces(pattern: str) -> tuple[str, ...]:
+    return tuple(pattern.split("*"))
+
+
+def _fits_id(pattern: str, identifier: str) -> bool:
+    """Whether an id fits a pattern in which `*` stands for any characters.
+
+    Piece by piece from the left, which is right when stars are the only wildcard, and takes linear time;
+    a regular expression of many stars would take time without bound for an id made to fail it.
+    """
+    first, *middle = _pieces(pattern)
+    if not middle:
+        return identifier == first
+    last = middle.pop()
+    at, end = len(first), len(identifier) - len(last)
+    if end < at or not identifier.startswith(first) or not identifier.endswith(last):
+        return False
+    for piece in middle:
+        found = identifier.find(piece, at, end)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True

@@ -36,7 +36,9 @@ class Pace:
 
     def succeeded(self) -> None:
         """The upstream answered anything else."""
-        self.gap_s = self.gap_s / 2 if self.gap_s > FIRST_GAP_S / 2 else 0.0
+        self.gap_s /= 2
+        if self.gap_s < FIRST_GAP_S / 2:
+            self.gap_s = 0.0
 
     def reserve(self, now: float, patience_s: float) -> float | None:
         """Take the next place: seconds to wait for it, or None when that is longer than `patience_s`."""

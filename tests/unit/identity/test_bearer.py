@@ -6,7 +6,7 @@ from cbk_gateway.errors import NotAuthenticated
 from cbk_gateway.identity.bearer import bearer_token
 
 
-@pytest.mark.parametrize("value", ["Bearer abc", "bearer abc", "BEARER abc", "bEaReR      abc", "Bearer abc"])
+@pytest.mark.parametrize("value", ["Bearer abc", "bearer abc", "BEARER abc", "bEaReR      abc"])
 def test_the_scheme_is_read_in_any_case_with_any_number_of_spaces(value: str) -> None:
     assert bearer_token([value], 100) == "abc"
 

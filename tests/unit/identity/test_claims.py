@@ -7,7 +7,7 @@ import pytest
 
 from cbk_gateway.identity import IssuerOptions, Reason
 from cbk_gateway.identity.claims import accepted_until, faults, find_claim, principal_of
-from tests.unit.identity.conftest import NOW, Forge
+from unit.identity.forge import NOW, Forge
 
 
 def reasons(claims: dict[str, Any], policy: IssuerOptions, now: float = NOW) -> list[str]:

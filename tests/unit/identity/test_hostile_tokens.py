@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.unit.identity.conftest import NOW, SECRET, Forge, b64
 
 from cbk_gateway.errors import NotAuthenticated
 from cbk_gateway.identity import Identity, Reason
+from unit.identity.forge import NOW, SECRET, Forge, b64
 
 Make = Callable[[Forge], str]
 

@@ -37,18 +37,32 @@ TOPS = {route.resource.split("/")[0] for route in routes()}
         ("POST", "/v1/file/f/upload", "file:upload", Effect.WRITE, CostClass.TRANSFER),
         ("POST", "/v1/secret/s/mint", "secret:mint", Effect.WRITE, CostClass.WRITE),
         ("GET", "/v1/space/s/storage/list/a/b%20c", "space/storage:list", Effect.READ, CostClass.READ),
-        ("POST", "/v1/openai/chat/completions", "openai/chat/completions:create", Effect.WRITE, CostClass.MODEL),
+        (
+            "POST",
+            "/v1/openai/chat/completions",
+            "openai/chat/completions:create",
+            Effect.WRITE,
+            CostClass.MODEL,
+        ),
         ("POST", "/graphql", "graphql:execute", Effect.WRITE, CostClass.GRAPHQL),
         ("POST", "/api/graphql", "graphql:execute", Effect.WRITE, CostClass.GRAPHQL),
         ("POST", "/api/v1/graphql", "graphql:execute", Effect.WRITE, CostClass.GRAPHQL),
         ("GET", "/api/v1/spec", "spec:fetch", Effect.READ, CostClass.READ),
-        ("GET", "/v1/integration/skillserver/i/invoke", "integration/skillserver:invoke", Effect.WRITE, CostClass.MODEL),
+        (
+            "GET",
+            "/v1/integration/skillserver/i/invoke",
+            "integration/skillserver:invoke",
+            Effect.WRITE,
+            CostClass.MODEL,
+        ),
         ("GET", "/v1/platform/model/list", "platform/model:list", Effect.READ, CostClass.READ),
         ("POST", "/v1/bot/b/frobnicate", "bot:frobnicate", Effect.WRITE, CostClass.WRITE),
         ("GET", "/v1/newthing/list", "newthing:list", Effect.WRITE, CostClass.WRITE),
     ],
 )
-def test_what_a_request_is(method: str, target: str, scope: str, effect: Effect, cost_class: CostClass) -> None:
+def test_what_a_request_is(
+    method: str, target: str, scope: str, effect: Effect, cost_class: CostClass
+) -> None:
     operation = understand(method, target)
     assert (operation.scope, operation.effect, operation.route.cost_class) == (scope, effect, cost_class)
 
@@ -104,7 +118,11 @@ def test_what_may_be_remembered(target: str, cacheable: bool) -> None:
     [
         ("/v1/bot/create", {"bot"}, {"dataset", "conversation"}),
         ("/v1/bot/b/update", {"bot"}, {"dataset", "conversation", "memory"}),
-        ("/v1/bot/b/delete", {"bot", "memory", "conversation", "integration/widget", "skillset/ability"}, {"dataset", "file"}),
+        (
+            "/v1/bot/b/delete",
+            {"bot", "memory", "conversation", "integration/widget", "skillset/ability"},
+            {"dataset", "file"},
+        ),
         ("/v1/dataset/d/delete", {"dataset", "dataset/record", "dataset/file", "bot"}, {"file", "contact"}),
         ("/v1/contact/c/delete", {"contact", "task", "memory", "rating", "space"}, {"bot", "dataset"}),
         ("/v1/conversation/c/message/create", {"conversation/message"}, {"conversation", "bot"}),
@@ -136,7 +154,9 @@ def test_a_lifetime_is_never_given_to_a_write() -> None:
             assert route.lifetime is Lifetime.NEVER
 
 
-_WORDS = sorted({part for route in routes() for part in route.template.split("/") if part and "{" not in part})
+_WORDS = sorted(
+    {part for route in routes() for part in route.template.split("/") if part and "{" not in part}
+)
 _SEGMENTS = st.one_of(
     st.sampled_from([*_WORDS, "api", "v1", "..", ".", "", "%2e%2e", "%2f", "%25", "@a", "(x)", "%40%40x"]),
     st.text(max_size=12),
@@ -155,7 +175,9 @@ _TARGETS = st.builds(
     prefix=st.sampled_from(["/api/v1", "/v1", "", "//api/./v1", "/x/../api/v1"]),
     target=_TARGETS,
 )
-def test_no_path_yields_an_unbounded_label_or_leaves_unnormalised(method: str, prefix: str, target: str) -> None:
+def test_no_path_yields_an_unbounded_label_or_leaves_unnormalised(
+    method: str, prefix: str, target: str
+) -> None:
     try:
         operation = understand(method, prefix + target)
     except Refusal:
@@ -167,5 +189,7 @@ def test_no_path_yields_an_unbounded_label_or_leaves_unnormalised(method: str, p
     lowered = operation.path.lower()
     assert not any(escape in lowered for escape in ("%2e", "%2f", "%5c", "%00", "%0a", "%0d"))
     # What is forwarded is a fixed point: read again, it is the same operation.
-    again = understand(method, "/api/v1" + operation.path + (f"?{operation.query}" if operation.query else ""))
+    again = understand(
+        method, "/api/v1" + operation.path + (f"?{operation.query}" if operation.query else "")
+    )
     assert again == operation

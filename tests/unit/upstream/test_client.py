@@ -1,0 +1,485 @@
+"""Calls over real sockets to an upstream that follows a script: what is sent, what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from cbk_gateway.errors import BadGateway, ContentTooLarge
+from cbk_gateway.operation import CostClass
+from cbk_gateway.upstream import (
+    AnswerTooLarge,
+    Cause,
+    Outcome,
+    RetryOptions,
+    StreamBroken,
+    Timeouts,
+    UpstreamFault,
+)
+
+ONCE = RetryOptions(max_attempts=1)
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize(
+    ("wire", "body"),
+    [
+        (b"Content-Length: 5\r\n\r\nhello", b"hello"),
+        (
+            b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2;x=y\r\nlo\r\n0\r\nTrailer: dropped\r\n\r\n",
+            b"hello",
+        ),
+        (b"\r\nhello", b"hello"),
+        (b"Content-Length: 0\r\n\r\n", b""),
+    ],
+)
+async def test_each_framing_of_an_answer_is_read(kit: Any, wire: bytes, body: bytes) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        for octet in HEAD + wire:
+            await peer.send(bytes([octet]))
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            assert (answer.status, await answer.read(100), answer.attempts) == (200, body, 1)
+            assert answer.header("trailer") is None
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+async def test_bodiless_answers_end_at_their_head(kit: Any, status: bytes) -> None:
+    async def script(peer: Any) -> None:
+        while await peer.head():
+            await peer.send(b"HTTP/1.1 " + status + b"\r\n\r\n")
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        for _ in range(2):
+            async with await upstream.send(kit.call()) as answer:
+                assert await answer.read(100) == b""
+        assert server.accepted == 1
+
+
+async def test_a_call_leaves_as_it_was_given(kit: Any) -> None:
+    seen = []
+
+    async def script(peer: Any) -> None:
+        seen.append(await peer.head() + await peer.read(9))
+        await peer.send(kit.ok)
+
+    call = kit.call(
+        "POST", "/api/v1/bot/b%2B1/update?x=%2F", b'{"a": 1 }', headers=[("Host", "h"), ("A", "é")]
+    )
+    async with kit.scripted(script) as server, kit.running(server.url, path_prefix="/v1") as upstream:
+        async with await upstream.send(call) as answer:
+            assert answer.status == 200
+    expected = "POST /v1/bot/b%2B1/update?x=%2F HTTP/1.1\r\nHost: h\r\nA: é\r\nContent-Length: 9\r\n\r\n"
+    assert seen == [expected.encode() + b'{"a": 1 }']
+
+
+@pytest.mark.parametrize(
+    ("length", "wire"),
+    [(6, b"abcdef"), (None, b"3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n")],
+)
+async def test_bodies_in_pieces_are_framed(kit: Any, length: int | None, wire: bytes) -> None:
+    seen = []
+
+    async def script(peer: Any) -> None:
+        while await peer.head():
+            seen.append(await peer.read(len(wire)))
+            await peer.send(kit.ok)
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        for _ in range(2):
+            async with await upstream.send(kit.create(pieces(b"abc", b"", b"def"), length)) as answer:
+                assert await answer.read(10) == b"{}"
+        assert server.accepted == 1
+    assert seen == [wire, wire]
+
+
+@pytest.mark.parametrize("parts", [(b"abc",), (b"abc", b"defgh")])
+async def test_a_body_that_is_not_as_long_as_declared_breaks_the_exchange(
+    kit: Any, parts: tuple[bytes, ...]
+) -> None:
+    ended = asyncio.Event()
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.read_to_end()
+        ended.set()
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        with pytest.raises(UpstreamFault) as fault:
+            await upstream.send(kit.create(pieces(*parts), 6))
+        assert fault.value.cause is Cause.REQUEST_BODY
+        await ended.wait()
+
+
+async def test_a_refusal_from_inside_the_body_is_what_the_client_gets(kit: Any) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"abc"
+        raise ContentTooLarge("too large")
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.read_to_end()
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        with pytest.raises(UpstreamFault) as fault:
+            await upstream.send(kit.create(body(), 6))
+        assert isinstance(fault.value.refusal(), ContentTooLarge)
+
+
+async def test_connections_are_used_again_last_one_first(kit: Any) -> None:
+    both = asyncio.Barrier(2)
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await both.wait()
+        await peer.send(kit.ok)
+        while await peer.head():
+            await peer.send(HEAD + b"Content-Length: 1\r\n\r\n%d" % peer.index)
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        await asyncio.gather(upstream.send(kit.call()), upstream.send(kit.call()))
+        indexes = set()
+        for _ in range(5):
+            async with await upstream.send(kit.call()) as answer:
+                indexes.add(await answer.read(1))
+        assert len(indexes) == 1
+        assert server.accepted == 2
+
+
+async def test_idle_connections_are_closed_before_the_upstream_does_it(kit: Any) -> None:
+    gone = asyncio.Event()
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(kit.ok)
+        await peer.head()
+        gone.set()
+
+    async with kit.scripted(script) as server, kit.running(server.url, idle_s=0.05) as upstream:
+        async with await upstream.send(kit.call()):
+            pass
+        await gone.wait()
+        await kit.until(lambda: upstream.pool.open_count == 0)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}stray",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+async def test_a_connection_whose_end_is_in_doubt_is_not_used_again(kit: Any, wire: bytes) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(wire)
+        assert await peer.read_to_end() == b""
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        for _ in range(2):
+            async with await upstream.send(kit.call()) as answer:
+                assert await answer.read(2) == b"{}"
+        assert server.accepted == 2
+
+
+async def test_interim_answers_are_passed_over(kit: Any) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + kit.ok
+        )
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            assert (answer.status, answer.header("link"), await answer.read(2)) == (200, None, b"{}")
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip\r\n\r\nx",
+        HEAD + b"Content-Length: -1\r\n\r\n",
+        HEAD + b"X : a\r\n\r\n",
+        HEAD + b"X: a\r\n folded\r\n\r\n",
+        HEAD + b"X: a\0b\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        HEAD + b"A: b\r\n" * 200 + b"\r\n",
+        HEAD + b"A: " + b"b" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_answers_that_are_not_strict_http_are_faults(kit: Any, wire: bytes) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(wire)
+        await peer.read_to_end()
+
+    async with kit.scripted(script) as server, kit.running(server.url, retry=ONCE) as upstream:
+        with pytest.raises(UpstreamFault) as fault:
+            await upstream.send(kit.create())
+        assert fault.value.cause in {Cause.PROTOCOL, Cause.HEAD_TOO_LARGE}
+        assert fault.value.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("endless", [b"X: y\r\n", b"a" * 1000])
+async def test_endless_trailers_and_chunk_extensions_are_faults(kit: Any, endless: bytes) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        start = b"0\r\n" if endless.startswith(b"X") else b"5;"
+        await peer.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + start)
+        while True:
+            await peer.send(endless * 100)
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            with pytest.raises(StreamBroken) as fault:
+                await answer.read(1 << 30)
+        assert fault.value.cause is Cause.HEAD_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"Content-Length: 9\r\n\r\nhello",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+    ],
+)
+async def test_a_body_that_breaks_off_gives_what_came_and_then_the_fault(kit: Any, wire: bytes) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(HEAD + wire)
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            got = b""
+            with pytest.raises(StreamBroken) as fault:
+                async for piece in answer.chunks():
+                    got += piece
+        assert got == b"hello"
+        assert fault.value.outcome is Outcome.ANSWERED
+
+
+async def test_an_early_refusal_is_relayed_and_the_rest_of_the_body_not_sent(kit: Any) -> None:
+    closed = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 1000
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nhuge")
+        await peer.read_to_end()
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.create(body(), 1 << 40)) as answer:
+            assert (answer.status, await answer.read(10)) == (413, b"huge")
+        await closed.wait()
+        await kit.until(lambda: upstream.pool.open_count == 0)
+
+
+async def test_an_early_refusal_survives_the_reset_behind_it(kit: Any) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 100_000
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nhuge")
+        # Closing with unread bytes in the queue makes the kernel send a reset.
+        await kit.until(lambda: upstream.pool.open_count == 1)
+        peer.close()
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.create(body(), 1 << 40)) as answer:
+            assert (answer.status, await answer.read(10)) == (413, b"huge")
+
+
+async def test_a_client_that_leaves_ends_the_call(kit: Any) -> None:
+    arrived, left = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        arrived.set()
+        await peer.read_to_end()
+        left.set()
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        sending = asyncio.create_task(upstream.send(kit.create()))
+        await arrived.wait()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        async with asyncio.timeout(10):
+            await left.wait()
+        await kit.until(lambda: upstream.pool.open_count == 0)
+
+
+async def test_leaving_an_answer_early_closes_its_connection(kit: Any) -> None:
+    left = asyncio.Event()
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await peer.read_to_end()
+        left.set()
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            assert await anext(answer.chunks()) == b"hello"
+        await left.wait()
+
+
+async def test_an_answer_too_large_to_hold_keeps_what_was_read(kit: Any) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(HEAD + b"Content-Length: 10\r\n\r\n0123456789")
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            with pytest.raises(AnswerTooLarge) as refused:
+                await answer.read(5)
+            rest = b"".join([piece async for piece in answer.chunks()])
+            assert refused.value.taken + rest == b"0123456789"
+
+
+SHORT = {one: Timeouts(0.2, 0.2, 0.6) for one in CostClass}
+
+
+@pytest.mark.parametrize(
+    ("wire", "cause"),
+    [
+        (b"", Cause.FIRST_BYTE_TIMEOUT),
+        (b"HTTP/1.1 200 OK\r\nContent-", Cause.FIRST_BYTE_TIMEOUT),
+        (HEAD + b"Content-Length: 9\r\n\r\nhello", Cause.IDLE_TIMEOUT),
+    ],
+)
+async def test_silence_ends_at_its_timeout(kit: Any, wire: bytes, cause: Cause) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(wire)
+        await peer.read_to_end()
+
+    async with kit.scripted(script) as server, kit.running(server.url, timeouts=SHORT) as upstream:
+        with pytest.raises(UpstreamFault) as fault:
+            async with await upstream.send(kit.create()) as answer:
+                await answer.read(100)
+        assert fault.value.cause is cause
+        await kit.until(lambda: upstream.pool.open_count == 0)
+
+
+async def test_a_dripping_answer_ends_at_the_total_timeout(kit: Any) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(HEAD + b"Content-Length: 99999\r\n\r\n")
+        while True:
+            await peer.send(b"x")
+            await asyncio.sleep(0.05)
+
+    async with kit.scripted(script) as server, kit.running(server.url, timeouts=SHORT) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            with pytest.raises(StreamBroken) as fault:
+                await answer.read(1 << 20)
+        assert fault.value.cause is Cause.TOTAL_TIMEOUT
+
+
+async def test_an_upstream_that_takes_no_more_of_a_body_is_a_fault(kit: Any) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x" * 100_000
+
+    async def script(peer: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with kit.scripted(script) as server, kit.running(server.url, timeouts=SHORT) as upstream:
+        with pytest.raises(UpstreamFault) as fault:
+            await upstream.send(kit.create(body(), 1 << 40))
+        assert fault.value.cause in {Cause.SEND_TIMEOUT, Cause.TOTAL_TIMEOUT}
+
+
+async def test_a_dead_upstream_is_a_502_within_the_connect_timeout(kit: Any) -> None:
+    async with kit.running("http://127.0.0.1:1", connect_timeout_s=1.0) as upstream:
+        async with asyncio.timeout(5):
+            with pytest.raises(UpstreamFault) as fault:
+                await upstream.send(kit.create())
+        assert (fault.value.cause, fault.value.outcome) == (Cause.CONNECT, Outcome.NOT_SENT)
+        refusal = fault.value.refusal()
+        assert isinstance(refusal, BadGateway)
+        assert "x-should-retry" not in refusal.headers
+        assert not await upstream.probe()
+
+
+async def test_a_probe_asks_without_credentials(kit: Any) -> None:
+    seen = []
+
+    async def script(peer: Any) -> None:
+        seen.append(await peer.head())
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n")
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        assert await upstream.probe()
+        assert seen[0].startswith(b"HEAD /api/v1/spec HTTP/1.1\r\n")
+        assert b"uthorization" not in seen[0]
+
+
+async def test_redirects_cookies_and_codings_are_left_alone(kit: Any) -> None:
+    async def script(peer: Any) -> None:
+        await peer.head()
+        await peer.send(
+            b"HTTP/1.1 302 Found\r\nLocation: http://elsewhere/\r\nSet-Cookie: a=b\r\n"
+            b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x08"
+        )
+        assert b"ookie" not in await peer.head()
+        await peer.send(kit.ok)
+
+    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
+        async with await upstream.send(kit.call()) as answer:
+            assert (answer.status, answer.header("location")) == (302, "http://elsewhere/")
+            assert (answer.header("set-cookie"), await answer.read(9)) == (None, b"\x1f\x8b\x08")
+        async with await upstream.send(kit.call()) as answer:
+            assert answer.status == 200
+
+
+async def test_stopping_fails_what_is_under_way_and_leaves_nothing(kit: Any) -> None:
+    arrived = asyncio.Event()
+
+    async def script(peer: Any) -> None:
+        await peer.head()
+        arrived.set()
+        await peer.read_to_end()
+
+    async with kit.scripted(script) as server:
+        async with kit.running(server.url) as upstream:
+            sending = asyncio.create_task(upstream.send(kit.create()))
+            await arrived.wait()
+        with pytest.raises(UpstreamFault):
+            await sending
+        with pytest.raises(UpstreamFault) as fault:
+            await upstream.send(kit.create())
+        assert fault.value.cause is Cause.STOPPED
+    gc.collect()
