@@ -132,6 +132,7 @@ _JOURNAL = (
                 f"sum by (reason) (increase(cbk_gateway_audit_segments_total{I}[1h]))", "segments {{reason}}"
             ),
         ),
+        empty="no segment begun",
     ),
 )
 

@@ -237,6 +237,7 @@ _UPSTREAM = (
             ),
         ),
         unit="reqps",
+        empty="nothing was tried again",
     ),
     Panel(
         "timeseries",

@@ -273,6 +273,7 @@ _SATURATION = (
                 "restarted: {{reason}}",
             ),
         ),
+        empty="no worker was started again",
         alerts=("GatewayDown", "WorkerDown", "WorkersRestarting"),
     ),
     Panel(

@@ -1,15 +1,15 @@
-"""Fixtures that every suite shares: a real Valkey per test process, and a clean store per test."""
+"""Fixtures that every suite shares: a real Valkey per test process, a clean store per test, tenants."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
-import aiohttp
 import pytest
 
+from cbk_gateway.parties import Tenant, TenantLimits
+from cbk_gateway.secret import Secret
 from cbk_gateway.store import EmbeddedServer, Store, StoreOptions, open_store
-from harness import Stage, running
 
 
 @pytest.fixture(scope="session")
@@ -36,14 +36,10 @@ async def store(valkey_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def stage(tmp_path: Path, valkey_url: str, store: Store) -> AsyncIterator[Stage]:
-    """A whole gateway in front of a whole sandbox, with the usual tenants."""
-    async with running(tmp_path, valkey_url) as one:
-        yield one
+def limited() -> Callable[..., Tenant]:
+    """Make a tenant from its limits: `limited(rates=(...), quotas=(...))`, with any name and time zone."""
 
+    def make(name: str = "acme", account: str = "acct-1", timezone: str = "UTC", **limits: Any) -> Tenant:
+        return Tenant(name, account, Secret("sk-test"), limits=TenantLimits(**limits), timezone=timezone)
 
-@pytest.fixture
-async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    """A plain HTTP client that changes nothing on the way: no cookies, no decoding, no redirects followed."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as session:
-        yield session
+    return make

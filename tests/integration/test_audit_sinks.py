@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -84,7 +85,7 @@ async def drain(shipper: Shipper) -> None:
         pass
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
@@ -265,7 +266,7 @@ async def test_a_receiver_that_never_answers_is_given_up(options: JournalOptions
 
 async def test_otlp_carries_each_record_with_its_attributes(options: JournalOptions, tmp_path: Path) -> None:
     await write(options, 4)
-    documents: list[dict[str, object]] = []
+    documents: list[dict[str, Any]] = []
 
     async def take(request: web.BaseRequest) -> web.Response:
         documents.append(orjson.loads(await request.read()))
@@ -277,7 +278,7 @@ async def test_otlp_carries_each_record_with_its_attributes(options: JournalOpti
         await drain(shipper)
         await sink.close()
     (document,) = documents
-    (resource,) = document["resourceLogs"]  # type: ignore[misc]  # plain JSON
+    (resource,) = document["resourceLogs"]
     (scope,) = resource["scopeLogs"]
     records = scope["logRecords"]
     lines = lines_of(options)
@@ -310,7 +311,8 @@ async def test_syslog_messages_are_framed_and_formed_as_the_rfc_says(
     lines = lines_of(options)
     assert len(messages) == len(lines)
     form = re.compile(
-        rb"<10[89]>1 \d{4}-\d\d-\d\dT[\d:.]+Z \S+ cbk-gateway - \w+ \[cbkaudit@32473 worker=\"w0\" [^\]]*\] (\{.*\})"
+        rb"<10[89]>1 \d{4}-\d\d-\d\dT[\d:.]+Z \S+ cbk-gateway - \w+ "
+        rb"\[cbkaudit@32473 worker=\"w0\" [^\]]*\] (\{.*\})"
     )
     for text, line in zip(messages, lines, strict=True):
         found = form.fullmatch(text)
@@ -359,7 +361,7 @@ async def test_a_redis_stream_has_every_record_in_order(
     sink = RedisStreamSink(store)
     await drain(Shipper(options.directory, sink, tmp_path / "positions", SMALL))
     entries = await store.client.execute_command("XRANGE", "cbkgw:{audit}:records", "-", "+")
-    fields = [dict(zip(entry[1][::2], entry[1][1::2], strict=True)) for entry in entries]
+    fields = [found for _, found in entries]
     assert [one[b"record"] + b"\n" for one in fields] == lines_of(options)
     assert [int(one[b"seq"]) for one in fields] == list(range(1, len(fields) + 1))
 

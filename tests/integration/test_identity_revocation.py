@@ -278,6 +278,7 @@ async def test_a_store_that_lost_the_list_gets_it_back(
 ) -> None:
     identity = make(own_store, poll_s=0.02)
     await identity.start()
+    header = value("bob")
     revocation = await identity.revoke(subject=("acme", "bob"))
     await asyncio.to_thread(own_server.kill)
     await asyncio.to_thread(own_server.start_again)
@@ -289,7 +290,7 @@ async def test_a_store_that_lost_the_list_gets_it_back(
             except StoreFault:
                 await asyncio.sleep(0.01)
     assert stored == (revocation,)
-    assert await refused(identity, value("bob")) == "revoked"
+    assert await refused(identity, header) == "revoked"
 
 
 async def test_a_push_connection_that_breaks_is_made_again(make: Make, store: Store) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Final, Protocol, cast
 
 import orjson
@@ -73,10 +73,7 @@ class Feed:
 
     async def stop(self) -> None:
         """Stop listening."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await end(self._tasks)
         self._tasks.clear()
 
     def answer(self, writer: str, number: int) -> None:
@@ -132,3 +129,16 @@ class Feed:
         _: object = await self._store.call(
             lambda client: cast("Awaitable[object]", client.publish(channel, message))
         )
+
+
+async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    More than once: the client library turns a cancellation into an error of its own when it comes while a
+    connection breaks.
+    """
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.1)

@@ -50,7 +50,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from cbk_gateway.cache.feed import Feed, channel_of
+from cbk_gateway.cache.feed import Feed, channel_of, end
 from cbk_gateway.cache.options import Consistency
 from cbk_gateway.cache.shelf import FEED, script
 from cbk_gateway.cache.tiers import Tiers
@@ -144,8 +144,7 @@ class Membership:
     async def stop(self, *, is_clean: bool) -> None:
         """Leave. Not cleanly when writes are left that nobody was told of: the others must then assume it."""
         if self._beater is not None:
-            self._beater.cancel()
-            await asyncio.wait((self._beater,))
+            await end((self._beater,))
             self._beater = None
         await self._feed.stop()
         with contextlib.suppress(StoreFault):

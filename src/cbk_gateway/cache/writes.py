@@ -27,6 +27,7 @@ import asyncio
 
 import structlog
 
+from cbk_gateway.cache.feed import end
 from cbk_gateway.cache.membership import Announcement, Membership
 from cbk_gateway.cache.tiers import Tiers
 from cbk_gateway.operation import ALL_TYPES
@@ -100,8 +101,7 @@ class Writes:
     async def stop(self) -> None:
         """Stop keeping marks alive. Those left end with their lease."""
         if self._renewer is not None:
-            self._renewer.cancel()
-            await asyncio.wait((self._renewer,))
+            await end((self._renewer,))
             self._renewer = None
 
     async def begin(self, account: str, types: frozenset[str], *, is_open_ended: bool) -> WriteMark:

@@ -326,10 +326,7 @@ class Bookkeeping:
     async def return_tokens(self, views: tuple[BucketView, ...]) -> None:
         """Give tokens back to buckets of one tag."""
         question = Question(tuple(bucket_question(view, 0.0, 0.0, self.workers) for view in views))
-        back = [view.given_back for view in views]
-        for view in views:
-            view.given_back = 0.0
-            view.lease_epoch = -1
+        back = [view.take_report() for view in views]
         try:
             answer = await self.ledger.ask(question)
         except StoreFault as fault:

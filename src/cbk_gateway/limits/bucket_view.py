@@ -144,14 +144,29 @@ class BucketView:
         self.lease_until = until
         self.lease_epoch = epoch
 
+    def take_report(self) -> float:
+        """Hand over what a question says is given back; returns how much, should it not arrive."""
+        back, self.given_back = self.given_back, 0.0
+        if self.lease == 0:
+            self.lease_epoch = -1
+        return back
+
     # What the store said.
 
     def draw(self, cost: float, want: float) -> Draw:
-        """The question to the store about this bucket."""
+        """The question to the store about this bucket. A lease that still lives is not reported as ended."""
         rate = self.ref.rate
-        closed = self.lease_size if self.lease_epoch >= 0 else 0.0
+        has_ended = self.lease_epoch >= 0 and self.lease == 0
+        closed = self.lease_size if has_ended else 0.0
         return Draw(
-            rate.per_second, rate.burst, cost, want, rate.shadow, self.given_back, closed, self.lease_epoch
+            rate=rate.per_second,
+            burst=rate.burst,
+            cost=cost,
+            want=want,
+            is_shadow=rate.shadow,
+            given_back=self.given_back,
+            closed=closed,
+            closed_epoch=self.lease_epoch if has_ended else -1,
         )
 
     def learn(self, tokens: float, now_us: int, now: float) -> None:

@@ -204,10 +204,7 @@ class Inquiry:
             tuple(view.question(amount, is_enforced=view.is_enforced) for view, amount in counters.quotas),
             tuple(slot.question(is_wanted=True) for slot in counters.slots),
         )
-        back = [(pull.view, pull.view.given_back) for pull in group]
-        for view, _ in back:
-            view.given_back = 0.0
-            view.lease_epoch = -1
+        back = [(pull.view, pull.view.take_report()) for pull in group]
         for slot in counters.slots:
             # Counted before the answer: requests decided meanwhile must see it.
             slot.own += 1

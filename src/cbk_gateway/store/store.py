@@ -115,7 +115,7 @@ class Store:
         return self._server.url if self._server is not None else None
 
     async def call(
-        self, command: Callable[[StoreClient], Awaitable[T] | T], *, timeout_s: float | None = None
+        self, command: Callable[[StoreClient], Awaitable[T]], *, timeout_s: float | None = None
     ) -> T:
         """Run one command: `await store.call(lambda client: client.get(key))`.
 
@@ -193,11 +193,11 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store {self.shown_url} {self._breaker!r}>"
 
-    async def _attempt(self, command: Callable[[StoreClient], Awaitable[T] | T], bound_s: float) -> T:
+    async def _attempt(self, command: Callable[[StoreClient], Awaitable[T]], bound_s: float) -> T:
         """One command to its end, whoever still waits for it. Translates the library's errors."""
         try:
             async with asyncio.timeout(bound_s), self._slots:
-                answer = await cast("Awaitable[T]", command(self.client))
+                answer = await command(self.client)
         except (RedisTimeoutError, TimeoutError) as exc:
             self._failed("no answer in time")
             raise StoreFault(

@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 
 from cbk_gateway.upstream.body import Body
 from cbk_gateway.upstream.delivery import (
-    acknowledged_bytes,
+    Fate,
     delivered_or_queued_bytes,
+    fate_behind,
     has_news,
     rest_of_answer,
 )
@@ -28,6 +29,8 @@ from cbk_gateway.upstream.outcomes import Cause, Outcome, StreamBroken, Upstream
 from cbk_gateway.upstream.reading import AnswerReader, Bounds, Fields, Unacceptable
 
 _SALVAGE_BYTES: Final = 1 << 20
+_FIRST_FATE_WAIT_S: Final = 0.001
+_LONGEST_FATE_WAIT_S: Final = 0.3
 
 
 class Head(NamedTuple):
@@ -330,10 +333,8 @@ class Connection(asyncio.Protocol):
 
     def _outcome(self) -> Outcome:
         """What is known when an exchange fails before its final head (see `delivery.py`)."""
-        if self._eof and self._mark is not None and not self._reader.has_begun:
-            acknowledged = acknowledged_bytes(self._sock)
-            if acknowledged is not None and acknowledged <= self._mark:
-                return Outcome.NOT_SENT
+        if self._eof and not self._reader.has_begun and self._fate() is Fate.REFUSED:
+            return Outcome.NOT_SENT
         return Outcome.UNKNOWN
 
     # The transport's events...
@@ -350,9 +351,25 @@ class Connection(asyncio.Protocol):
             self._finish()
         elif self.phase is Phase.IDLE:
             self._close()
+        elif self.phase is Phase.AWAITING and not self._reader.has_begun and not self._secure:
+            # Whether the request met a closed socket is known when its reset arrives, a round trip later.
+            self._await_fate(_FIRST_FATE_WAIT_S)
+            return True
         else:
             self.fail(Cause.CLOSED, "closed by the upstream")
         return False
+
+    def _await_fate(self, wait_s: float) -> None:
+        """Fail the exchange as soon as it is clear, or too late to wait, whether the request arrived."""
+        if wait_s > _LONGEST_FATE_WAIT_S or self._fate() is not Fate.OPEN:
+            self.fail(Cause.CLOSED, "closed by the upstream")
+        else:
+            self._loop.call_later(wait_s, self._await_fate, wait_s * 2)
+
+    def _fate(self) -> Fate:
+        if self.phase is Phase.CLOSED:
+            return Fate.DELIVERED
+        return fate_behind(self._sock, self._mark)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""

@@ -1,10 +1,11 @@
 """What the kernel knows of bytes on their way: whether a peer has closed, whether it got any of ours.
 
-The evidence behind `not_sent`. Linux counts in `struct tcp_info` the bytes a peer has acknowledged; a
-peer's FIN acknowledges all it had received when it closed. So when a connection ends with a FIN and none
-of the request is acknowledged, the upstream had closed before the request came, and its kernel threw the
-request away. A reset proves nothing, because the acknowledgement it carries is not taken into account.
-Where the kernel does not tell, the answer is "not known" and the outcome stays `unknown`.
+The evidence behind `not_sent`. Linux counts in `struct tcp_info` the bytes a peer has acknowledged, and a
+peer's FIN acknowledges all it had received by then. So when a FIN came, then a reset, and none of the
+request is acknowledged, the upstream had closed its socket before the request came, and its kernel threw
+the request away. Each sign alone proves nothing: a reset may stand in for an acknowledgement that was
+still to come, and a FIN may be half a close by a peer that goes on reading. Where the kernel does not
+tell, the outcome stays `unknown`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import fcntl
 import socket
 import struct
 import termios
+from enum import Enum
 from typing import Final
 
 _INFO_SIZE: Final = 128
@@ -20,6 +22,7 @@ _INFO_SIZE: Final = 128
 _ACKED_OFFSET: Final = 120
 _COUNTER: Final = struct.Struct("=Q")
 _QUEUED: Final = struct.Struct("=i")
+_TCP_CLOSE: Final = 7  # tcpi_state, the first octet: the connection was reset
 _CAN_ASK: Final = hasattr(socket, "TCP_INFO") and hasattr(socket, "MSG_DONTWAIT")
 
 
@@ -38,6 +41,29 @@ def acknowledged_bytes(sock: socket.socket) -> int | None:
         return None
     counted: int = _COUNTER.unpack_from(info, _ACKED_OFFSET)[0]
     return max(0, counted - 1)
+
+
+class Fate(Enum):
+    """What became of the bytes behind a mark on a connection whose peer has sent its FIN."""
+
+    DELIVERED = "delivered"  # or not to be known
+    REFUSED = "refused"
+    OPEN = "open"  # neither acknowledged nor refused yet
+
+
+def fate_behind(sock: socket.socket, mark: int | None) -> Fate:
+    """Ask what became of the bytes sent after the first `mark` ones. The peer's FIN must have come.
+
+    A mark of None means that it is not known which bytes were sent before.
+    """
+    acknowledged = acknowledged_bytes(sock)
+    if mark is None or acknowledged is None or acknowledged > mark:
+        return Fate.DELIVERED
+    try:
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    except OSError:
+        return Fate.DELIVERED
+    return Fate.REFUSED if state == _TCP_CLOSE else Fate.OPEN
 
 
 def delivered_or_queued_bytes(sock: socket.socket) -> int | None:

@@ -10,7 +10,6 @@ import pytest
 
 from cbk_gateway.cache import CacheKeyParts, CacheOptions, Fill, Hit, Pass
 from cbk_gateway.operation import understand
-from cbk_gateway.store import StoreOptions, open_store
 
 if TYPE_CHECKING:
     from tests.unit.cache.conftest import Scene
@@ -39,16 +38,10 @@ async def test_what_one_worker_fetched_another_serves(scene: Scene) -> None:
 
 
 async def test_a_new_worker_starts_warm(scene: Scene) -> None:
-    async with await open_store(StoreOptions(url=f"unix://{_socket(scene)}", call_timeout_s=2.0)) as store:
-        first = await scene.worker()
-        await scene.fill(first)
-        await first.stop()
-        scene.store = store
-        assert await scene.body(await scene.worker()) == scene.page
-
-
-def _socket(scene: Scene) -> str:
-    return scene.store.shown_url.removeprefix("unix://")
+    first = await scene.worker()
+    await scene.fill(first)
+    await first.stop()
+    assert await scene.body(await scene.worker()) == scene.page
 
 
 async def test_a_write_drops_what_depends_on_it_in_every_worker_and_nothing_else(scene: Scene) -> None:

@@ -87,7 +87,7 @@ def test_a_shared_secret_is_never_published(forge: Forge) -> None:
     ],
 )
 def test_what_cannot_be_minted_is_said(wrong: dict[str, Any], minter: Minter) -> None:
-    asked = {"tenant": "acme", "subject": "ada", "scopes": ["*"], "ttl_s": 60} | wrong
+    asked: dict[str, Any] = {"tenant": "acme", "subject": "ada", "scopes": ["*"], "ttl_s": 60} | wrong
     with pytest.raises(ValueError, match=r"\w"):
         minter.mint(**asked)
 

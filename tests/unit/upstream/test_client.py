@@ -48,10 +48,13 @@ async def test_each_framing_of_an_answer_is_read(kit: Any, wire: bytes, body: by
         for octet in HEAD + wire:
             await peer.send(bytes([octet]))
 
-    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
-        async with await upstream.send(kit.call()) as answer:
-            assert (answer.status, await answer.read(100), answer.attempts) == (200, body, 1)
-            assert answer.header("trailer") is None
+    async with (
+        kit.scripted(script) as server,
+        kit.running(server.url) as upstream,
+        await upstream.send(kit.call()) as answer,
+    ):
+        assert (answer.status, await answer.read(100), answer.attempts) == (200, body, 1)
+        assert answer.header("trailer") is None
 
 
 @pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
@@ -77,9 +80,12 @@ async def test_a_call_leaves_as_it_was_given(kit: Any) -> None:
     call = kit.call(
         "POST", "/api/v1/bot/b%2B1/update?x=%2F", b'{"a": 1 }', headers=[("Host", "h"), ("A", "é")]
     )
-    async with kit.scripted(script) as server, kit.running(server.url, path_prefix="/v1") as upstream:
-        async with await upstream.send(call) as answer:
-            assert answer.status == 200
+    async with (
+        kit.scripted(script) as server,
+        kit.running(server.url, path_prefix="/v1") as upstream,
+        await upstream.send(call) as answer,
+    ):
+        assert answer.status == 200
     expected = "POST /v1/bot/b%2B1/update?x=%2F HTTP/1.1\r\nHost: h\r\nA: é\r\nContent-Length: 9\r\n\r\n"
     assert seen == [expected.encode() + b'{"a": 1 }']
 
@@ -202,9 +208,12 @@ async def test_interim_answers_are_passed_over(kit: Any) -> None:
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + kit.ok
         )
 
-    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
-        async with await upstream.send(kit.call()) as answer:
-            assert (answer.status, answer.header("link"), await answer.read(2)) == (200, None, b"{}")
+    async with (
+        kit.scripted(script) as server,
+        kit.running(server.url) as upstream,
+        await upstream.send(kit.call()) as answer,
+    ):
+        assert (answer.status, answer.header("link"), await answer.read(2)) == (200, None, b"{}")
 
 
 @pytest.mark.parametrize(
@@ -272,10 +281,12 @@ async def test_a_body_that_breaks_off_gives_what_came_and_then_the_fault(kit: An
 
     async with kit.scripted(script) as server, kit.running(server.url) as upstream:
         async with await upstream.send(kit.call()) as answer:
+            chunks = answer.chunks()
             got = b""
+            while len(got) < 5:
+                got += await anext(chunks)
             with pytest.raises(StreamBroken) as fault:
-                async for piece in answer.chunks():
-                    got += piece
+                await anext(chunks)
         assert got == b"hello"
         assert fault.value.outcome is Outcome.ANSWERED
 
@@ -315,9 +326,12 @@ async def test_an_early_refusal_survives_the_reset_behind_it(kit: Any) -> None:
         await kit.until(lambda: upstream.pool.open_count == 1)
         peer.close()
 
-    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
-        async with await upstream.send(kit.create(body(), 1 << 40)) as answer:
-            assert (answer.status, await answer.read(10)) == (413, b"huge")
+    async with (
+        kit.scripted(script) as server,
+        kit.running(server.url) as upstream,
+        await upstream.send(kit.create(body(), 1 << 40)) as answer,
+    ):
+        assert (answer.status, await answer.read(10)) == (413, b"huge")
 
 
 async def test_a_client_that_leaves_ends_the_call(kit: Any) -> None:
@@ -360,12 +374,15 @@ async def test_an_answer_too_large_to_hold_keeps_what_was_read(kit: Any) -> None
         await peer.head()
         await peer.send(HEAD + b"Content-Length: 10\r\n\r\n0123456789")
 
-    async with kit.scripted(script) as server, kit.running(server.url) as upstream:
-        async with await upstream.send(kit.call()) as answer:
-            with pytest.raises(AnswerTooLarge) as refused:
-                await answer.read(5)
-            rest = b"".join([piece async for piece in answer.chunks()])
-            assert refused.value.taken + rest == b"0123456789"
+    async with (
+        kit.scripted(script) as server,
+        kit.running(server.url) as upstream,
+        await upstream.send(kit.call()) as answer,
+    ):
+        with pytest.raises(AnswerTooLarge) as refused:
+            await answer.read(5)
+        rest = b"".join([piece async for piece in answer.chunks()])
+        assert refused.value.taken + rest == b"0123456789"
 
 
 SHORT = {one: Timeouts(0.2, 0.2, 0.6) for one in CostClass}

@@ -1,0 +1,220 @@
+"""The invalidation feed is cut, or goes silent without being cut: memory is not served, writes wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from cbk_gateway.cache import Cache, CacheKeyParts, CacheOptions, Consistency, Fill
+from cbk_gateway.operation import understand
+from cbk_gateway.store import StoreOptions, open_store
+
+PARTS = CacheKeyParts("acme", "key", None, "", "")
+BOTS = understand("GET", "/v1/bot/list")
+HEADERS = (("Content-Type", "application/json"),)
+LEASE_S = 1.0
+OPTIONS = CacheOptions(lease_s=LEASE_S, heartbeat_s=0.1, death_after_s=20.0)
+
+
+class Relay:
+    """Stands between a worker and the store, and can hold back what the feed brings."""
+
+    def __init__(self, path: Path, upstream: str) -> None:
+        self.path = path
+        self._upstream = upstream
+        self._open = asyncio.Event()
+        self._open.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._feeds: list[asyncio.StreamWriter] = []
+
+    def silence(self) -> None:
+        """From now on nothing that the feed brings arrives; its connection stays up."""
+        self._open.clear()
+
+    def cut(self) -> None:
+        """Break the feed's connection."""
+        for writer in self._feeds:
+            writer.close()
+
+    def resume(self) -> None:
+        self._open.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_unix_connection(self._upstream)
+        is_feed = asyncio.Event()
+
+        async def upward() -> None:
+            while octets := await reader.read(65536):
+                if b"SUBSCRIBE" in octets and not is_feed.is_set():
+                    is_feed.set()
+                    self._feeds.append(writer)
+                forth.write(octets)
+
+        async def downward() -> None:
+            while octets := await back.read(65536):
+                if is_feed.is_set():
+                    await self._open.wait()
+                writer.write(octets)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                ways = [group.create_task(upward()), group.create_task(downward())]
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                for way in ways:
+                    way.cancel()
+        except* (ConnectionError, OSError):
+            pass
+        finally:
+            writer.close()
+            forth.close()
+
+
+@asynccontextmanager
+async def relay(tmp_path: Path, store_url: str) -> AsyncIterator[Relay]:
+    one = Relay(tmp_path / "relay.sock", store_url.removeprefix("unix://"))
+    served: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(asyncio.get_running_loop().create_task(one.serve(reader, writer)))
+
+    server = await asyncio.start_unix_server(accept, str(one.path))
+    try:
+        yield one
+    finally:
+        one.resume()
+        server.close()
+        for task in served:
+            task.cancel()
+        if served:
+            await asyncio.wait(served)
+
+
+@asynccontextmanager
+async def worker(url: str, options: CacheOptions = OPTIONS) -> AsyncIterator[Cache]:
+    async with await open_store(StoreOptions(url=url, call_timeout_s=1.0)) as store:
+        cache = Cache(store, options)
+        await cache.start()
+        await eventually(lambda: cache.is_live)
+        try:
+            yield cache
+        finally:
+            await cache.stop()
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def fill(cache: Cache) -> None:
+    found = await cache.recall(BOTS, PARTS)
+    assert isinstance(found, Fill)
+    await found.store(200, HEADERS, b'{"items":["old"]}')
+    assert cache.recall_now(BOTS, PARTS) is not None
+
+
+@pytest.fixture
+async def url(store: object, valkey_url: str) -> str:
+    """The store's URL, emptied."""
+    return valkey_url
+
+
+async def test_a_write_waits_for_the_lease_of_a_worker_whose_feed_is_silent(url: str, tmp_path: Path) -> None:
+    """Its connection looks alive, its heartbeats pass; only what it should hear does not arrive."""
+    async with relay(tmp_path, url) as between, worker(url) as writer, worker(f"unix://{between.path}") as deaf:
+        await fill(deaf)
+        between.silence()
+        mark = await writer.begin_write("acme", frozenset({"bot"}))
+        assert deaf.recall_now(BOTS, PARTS) is not None, "its lease lasts, so the write has to wait"
+        await mark.finish()
+        assert deaf.recall_now(BOTS, PARTS) is None
+        between.resume()
+        await eventually(lambda: deaf.is_live)
+        assert deaf.recall_now(BOTS, PARTS) is None
+
+
+async def test_a_bounded_write_does_not_wait(url: str, tmp_path: Path) -> None:
+    bounded = CacheOptions(
+        lease_s=LEASE_S, heartbeat_s=0.1, death_after_s=20.0, consistency=Consistency.BOUNDED
+    )
+    async with (
+        relay(tmp_path, url) as between,
+        worker(url, bounded) as writer,
+        worker(f"unix://{between.path}", bounded) as deaf,
+    ):
+        await fill(deaf)
+        between.silence()
+        mark = await writer.begin_write("acme", frozenset({"bot"}))
+        await mark.finish()
+        assert deaf.recall_now(BOTS, PARTS) is not None
+        await eventually(lambda: deaf.recall_now(BOTS, PARTS) is None, seconds=LEASE_S * 5)
+
+
+async def test_memory_is_off_while_the_feed_is_cut_and_empty_when_it_is_back(url: str, tmp_path: Path) -> None:
+    async with relay(tmp_path, url) as between, worker(f"unix://{between.path}") as cache:
+        await fill(cache)
+        between.silence()
+        between.cut()
+        await eventually(lambda: not cache.is_live)
+        assert cache.recall_now(BOTS, PARTS) is None
+        assert len(cache._tiers.memory) == 0
+        between.resume()
+        await eventually(lambda: cache.is_live)
+
+
+async def test_a_worker_that_does_not_answer_loses_its_lease_and_delays_nobody_again(
+    url: str, tmp_path: Path
+) -> None:
+    """Its beats still reach the store; they must not renew what a writer took away."""
+    async with relay(tmp_path, url) as between, worker(url) as writer, worker(f"unix://{between.path}") as deaf:
+        await fill(deaf)
+        between.silence()
+        first = await writer.begin_write("acme", frozenset({"bot"}))
+        assert first.announcement is not None
+        assert deaf._tiers.worker in first.announcement.waiting_for
+        await first.finish()
+        second = await writer.begin_write("acme", frozenset({"bot"}))
+        assert second.announcement is not None
+        assert deaf._tiers.worker not in second.announcement.waiting_for
+        await second.finish()
+
+
+async def test_a_silent_feed_is_given_up_and_opened_anew(url: str, tmp_path: Path) -> None:
+    async with relay(tmp_path, url) as between, worker(f"unix://{between.path}") as cache:
+        before = len(between._feeds)
+        between.silence()
+        await eventually(lambda: len(between._feeds) > before)
+        between.resume()
+        await eventually(lambda: cache.is_live)
+
+
+async def test_a_worker_that_vanishes_makes_everything_from_before_old(url: str) -> None:
+    options = CacheOptions(lease_s=0.4, heartbeat_s=0.1, death_after_s=0.6)
+    async with worker(url, options) as survivor:
+        async with worker(url, options) as victim:
+            await fill(victim)
+            await victim._membership.stop(is_clean=False)
+            generation = survivor._tiers.shelf.generation
+            await eventually(lambda: survivor._tiers.shelf.generation > generation)
+        await eventually(lambda: survivor.is_live)
+        found = await survivor.recall(BOTS, PARTS)
+        assert isinstance(found, Fill)
+        found.abandon()
+
+
+async def test_a_worker_that_leaves_properly_takes_nothing_with_it(url: str) -> None:
+    options = CacheOptions(lease_s=0.4, heartbeat_s=0.1, death_after_s=0.6)
+    async with worker(url, options) as survivor:
+        async with worker(url, options) as leaver:
+            await fill(leaver)
+        generation = survivor._tiers.shelf.generation
+        beats = survivor._membership._beat_number
+        await eventually(lambda: survivor._membership._beat_number > beats + 12)
+        assert survivor._tiers.shelf.generation == generation
+        assert await survivor.recall(BOTS, PARTS) is not None
+        assert survivor.recall_now(BOTS, PARTS) is not None

@@ -1,0 +1,122 @@
+"""Whether a principal may do what it asks, and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from cbk_gateway.errors import NotAuthenticated, NotAuthorized, Refusal
+from cbk_gateway.operation import understand
+from cbk_gateway.parties import Principal, RunAs, RunAsForm, Tenant
+from cbk_gateway.secret import Secret
+from cbk_gateway.tenancy.policy import authorise, explain
+
+FETCH = understand("GET", "/api/v1/bot/b1/fetch")
+CREATE = understand("POST", "/api/v1/bot/create")
+ACME = Tenant(id="acme", account="acme-main", key=Secret("sk-1"))
+TOKEN = Principal("acme", "app", "t1", "idp", ("*",), issued_at=1000, expires_at=2000, fingerprint="f")
+
+
+def refused(principal: Principal, tenant: Tenant, headers: tuple[tuple[str, str], ...] = ()) -> Refusal:
+    with pytest.raises(Refusal) as caught:
+        authorise(principal, tenant, FETCH, headers)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("of_token", "of_tenant", "passes"),
+    [
+        (("*",), ("*",), True),
+        (("bot:fetch",), ("*",), True),
+        (("*",), ("bot:fetch",), True),
+        (("*:write",), ("*:read",), False),
+        ((), ("*",), False),
+        (("*",), (), False),
+        (("*", "!bot:*"), ("*",), False),
+        (("*",), ("*", "!bot:fetch"), False),
+    ],
+)
+def test_a_request_needs_both_the_token_and_the_tenant(
+    of_token: tuple[str, ...], of_tenant: tuple[str, ...], passes: bool
+) -> None:
+    principal, tenant = replace(TOKEN, scopes=of_token), replace(ACME, scopes=of_tenant)
+    assert explain(principal, tenant, FETCH).allowed is passes
+    if passes:
+        authorise(principal, tenant, FETCH)
+    else:
+        assert refused(principal, tenant).status == 403
+
+
+def test_a_refusal_names_the_missing_scope_and_whose_it_is() -> None:
+    refusal = refused(replace(TOKEN, scopes=("*:list",)), ACME)
+    assert (refusal.status, refusal.code, refusal.reason) == (403, "NOT_AUTHORIZED", "scope")
+    assert refusal.message == "The token lacks the scope bot:fetch."
+    assert refusal.details == {"requiredScope": "bot:fetch"}
+    assert "tenant lacks" in refused(TOKEN, replace(ACME, scopes=("*:list",))).message
+
+
+def test_a_deny_rule_is_named() -> None:
+    refusal = refused(TOKEN, replace(ACME, scopes=("*", "!bot:*")))
+    assert refusal.reason == "denied"
+    assert "!bot:*" in refusal.message
+
+
+def test_a_disabled_tenant_is_refused_before_anything_else() -> None:
+    refusal = refused(replace(TOKEN, scopes=()), replace(ACME, disabled=True))
+    assert isinstance(refusal, NotAuthorized)
+    assert refusal.reason == "tenant_disabled"
+
+
+def test_another_tenants_token_is_refused() -> None:
+    assert refused(replace(TOKEN, tenant="globex"), ACME).reason == "other_tenant"
+
+
+@pytest.mark.parametrize(("issued_at", "passes"), [(0, False), (1499, False), (1500, True), (1501, True)])
+def test_tokens_from_before_the_moment_are_not_authenticated(issued_at: int, passes: bool) -> None:
+    principal, tenant = replace(TOKEN, issued_at=issued_at), replace(ACME, token_not_before=1500)
+    if passes:
+        authorise(principal, tenant, FETCH)
+    else:
+        refusal = refused(principal, tenant)
+        assert isinstance(refusal, NotAuthenticated)
+        assert refusal.reason == "revoked"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["X-RunAs-User-ID", "x-runas-userid", "X_RunAs_User_ID", "X-RUNAS-CHILD-USER-EMAIL", "x-runas-anything"],
+)
+def test_a_run_as_header_is_refused_in_every_spelling(name: str) -> None:
+    refusal = refused(TOKEN, ACME, ((name, "u1"),))
+    assert (refusal.status, refusal.reason) == (403, "run_as")
+
+
+def test_a_run_as_header_passes_where_the_tenant_may() -> None:
+    authorise(TOKEN, replace(ACME, may_run_as=True), FETCH, (("X-RunAs-User-ID", "u1"),))
+
+
+def test_a_forced_child_is_never_overridden() -> None:
+    forced = replace(ACME, may_run_as=True, run_as=RunAs(RunAsForm.USER_ID, "u1"))
+    assert refused(TOKEN, forced, (("X-RunAs-User-ID", "u1"),)).reason == "run_as"
+
+
+def test_other_headers_are_no_concern() -> None:
+    authorise(TOKEN, ACME, FETCH, (("X-Timezone", "UTC"),))
+
+
+def test_an_explanation_says_who_may_and_why() -> None:
+    tenant = replace(ACME, scopes=("bot:*", "!bot:delete"))
+    told = explain(None, tenant, FETCH)
+    assert (told.allowed, told.tenant_rule, told.token_rule, told.status) == (True, "bot:*", None, None)
+    assert told.because == "The tenant's scope bot:* allows this."
+    told = explain(replace(TOKEN, scopes=("*:read",)), tenant, FETCH)
+    assert told.because == "The tenant's scope bot:* and the token's scope *:read allow this."
+    told = explain(replace(TOKEN, scopes=("*:read",)), tenant, CREATE)
+    assert (told.allowed, told.status, told.reason, told.needed_scope) == (False, 403, "scope", "bot:create")
+    assert told.because == "The token lacks the scope bot:create."
+
+
+def test_an_explanation_agrees_with_the_decision_about_a_disabled_tenant() -> None:
+    told = explain(None, replace(ACME, disabled=True), FETCH)
+    assert (told.allowed, told.reason) == (False, "tenant_disabled")
