@@ -22,12 +22,21 @@ from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.request_body import TakenBody
 from cbk_gateway.tenancy.credentials import Credential
-from cbk_gateway.upstream import Answer, Call, StreamBroken, outgoing_headers
+from cbk_gateway.upstream import (
+    Answer,
+    Call,
+    Ending,
+    StreamBroken,
+    StreamForm,
+    outgoing_headers,
+    relay,
+    terminal_for,
+)
 
 STREAM_MEDIA: Final = {
-    "application/jsonl": "jsonl",
-    "application/x-ndjson": "jsonl",
-    "text/event-stream": "sse",
+    "application/jsonl": StreamForm.JSONL,
+    "application/x-ndjson": StreamForm.JSONL,
+    "text/event-stream": StreamForm.SSE,
 }
 _BODILESS: Final = frozenset({204, 304})
 
@@ -85,6 +94,7 @@ async def _send_with(
         body=body.outgoing() if body is not None else None,
         body_length=body.length if body is not None else None,
         account=x.account,
+        tenant=tenant.id,
     )
     begun = time.perf_counter()
     try:
@@ -123,7 +133,7 @@ async def gather(answer: Answer, bound: int) -> tuple[bytes, AsyncIterator[bytes
     return b"".join(held), None
 
 
-def form_of(answer: Answer) -> str | None:
+def form_of(answer: Answer) -> StreamForm | None:
     """The form of an event stream, or None when the answer is a plain body."""
     for name, value in answer.headers:
         if name.lower() == "content-type":
@@ -147,34 +157,37 @@ def watches_usage(operation: Operation) -> bool:
 
 
 async def pass_on(
-    parts: Parts,
-    x: Exchange,
-    answer: Answer,
-    pieces: AsyncIterator[bytes],
-    *,
-    reader: UsageReader | None = None,
+    parts: Parts, x: Exchange, answer: Answer, pieces: Pieces, *, reader: UsageReader | None = None
 ) -> str:
-    """Pass a body on, piece by piece as it comes; returns how it ended.
+    """Pass a body on, piece by piece as it comes; returns how it ended, in a word of `Ending`.
 
-    The ending is one of complete, truncated, client_abort, deadline. A broken one has aborted the
-    connection.
+    A body that broke off has broken the client's connection as well.
     """
-    _, principal, _ = settled(x)
+    operation, principal, tenant = settled(x)
     form = form_of(answer)
     response = x.streamed(answer.status, answer.headers)
     await response.prepare(x.request)
     if form is None:
         return await _copy(parts, x, response, pieces, reader)
-    with parts.open_streams.entered(principal):
-        return await _copy(parts, x, response, pieces, reader)
+    terminal = terminal_for(operation)
+    ending = Ending.CLIENT_ABORT
+    parts.metrics.stream_opened(tenant.id)
+    parts.metrics.stream_first_byte(x.elapsed_s, x.request_id)
+    try:
+        with parts.open_streams.entered(principal) as stream:
+            relayed = relay(pieces, form, parts.relay_options, terminal=terminal, ended=stream.ended)
+            try:
+                await _copy(parts, x, response, relayed, reader)
+            finally:
+                await relayed.aclose()
+                ending = relayed.ending or ending
+        return ending
+    finally:
+        parts.metrics.stream_ended(tenant.id, ending, x.elapsed_s)
 
 
 async def _copy(
-    parts: Parts,
-    x: Exchange,
-    response: web.StreamResponse,
-    pieces: AsyncIterator[bytes],
-    reader: UsageReader | None,
+    parts: Parts, x: Exchange, response: web.StreamResponse, pieces: Pieces, reader: UsageReader | None
 ) -> str:
     try:
         async for piece in pieces:
@@ -184,13 +197,24 @@ async def _copy(
             async with asyncio.timeout(parts.write_timeout_s):
                 await response.write(piece)
         await response.write_eof()
-    except (StreamBroken, TimeoutError):
-        abort(x)
-        return "truncated"
-    except (ConnectionError, asyncio.CancelledError):
+    except StreamBroken:
+        # What was written before it has left for the client: closing sends it, and shows the break.
+        close_broken(x)
+        return Ending.TRUNCATED
+    except (TimeoutError, ConnectionError, asyncio.CancelledError):
         abort(x)
         raise
-    return "complete"
+    return Ending.COMPLETE
+
+
+def close_broken(x: Exchange) -> None:
+    """End the client's connection inside a body, so that no half answer looks whole.
+
+    The bytes before are still delivered; the missing last chunk (RFC 9112 section 8) tells the rest.
+    """
+    transport = x.request.transport
+    if transport is not None:
+        transport.close()
 
 
 def abort(x: Exchange) -> None:

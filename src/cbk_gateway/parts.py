@@ -21,7 +21,7 @@ from cbk_gateway.telemetry import AccessLog, Metrics
 from cbk_gateway.tenancy.credentials import Credentials
 from cbk_gateway.tenancy.ownership import Ownership
 from cbk_gateway.tenancy.registry import Registry
-from cbk_gateway.upstream import Upstream
+from cbk_gateway.upstream import RelayOptions, Upstream
 
 
 class Background:
@@ -60,6 +60,7 @@ class Parts:
         write_timeout_s: How long a client may refuse to read.
         max_whole_bytes: Answers up to this size are taken whole, so that they can be kept or checked
             before their last byte leaves.
+        relay_options: How event streams are passed on.
         shows_timing: Whether answers carry `Server-Timing`.
     """
 
@@ -79,5 +80,6 @@ class Parts:
     write_timeout_s: float = 60.0
     max_whole_bytes: int = 1024**2
     shows_timing: bool = True
+    relay_options: RelayOptions = field(default_factory=RelayOptions)
     background: Background = field(default_factory=Background)
     open_streams: OpenStreams = field(default_factory=OpenStreams)

@@ -32,6 +32,9 @@ def settle(parts: Parts, x: Exchange, reader: UsageReader | None, *, was_sent: b
 def settle_fault(parts: Parts, x: Exchange, fault: UpstreamFault | None, reader: UsageReader | None) -> None:
     """Settle after the upstream was asked, whatever came of it."""
     settle(parts, x, reader, was_sent=fault is None or fault.outcome is not Outcome.NOT_SENT)
+    if reader is not None and reader.failure is not None:
+        # A failure inside a 200: the breaker would take it for a success.
+        parts.upstream.report_failure(x.account, reader.failure)
 
 
 def note_refusal(parts: Parts, x: Exchange, refusal: Refusal) -> None:

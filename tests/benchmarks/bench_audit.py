@@ -3,7 +3,7 @@
 Run it: `python tests/benchmarks/bench_audit.py [--seconds 3] [--records 1000000] [--directory DIR] [--json]`.
 `DIR` must stand on the kind of disk the gateway will use: on tmpfs a sync costs nothing and the figures
 mean nothing. Three parts: the journal alone; writes through a whole gateway with the journal on and off,
-in one run, alternating (the stand-in upstream and the clients share the machine and the process, which
+in one run, taking turns (the stand-in upstream and the clients share the machine and the process, which
 flatters the ratio and is said beside it); verification with its speed and memory.
 """
 
@@ -39,9 +39,10 @@ from cbk_gateway.operation import understand
 from cbk_gateway.store import EmbeddedServer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import running
+from harness import Stage, running
 
 CONNECTIONS = (1, 16, 64)
+SLICES = 4
 KEY = b"a key for the benchmark, 32 bytes"
 OPERATION = understand("POST", "/api/v1/bot/b1/update")
 
@@ -114,33 +115,45 @@ async def journal_alone(directory: Path, seconds: float) -> list[Measured]:
 
 
 async def door_to_door(directory: Path, seconds: float) -> list[Measured]:
-    """Creates through a whole gateway; off and on alternate so that both meet the same machine."""
-    found: list[Measured] = []
+    """Creates through a whole gateway, with the journal off and on.
+
+    Both gateways stand side by side and take turns in short slices, so that both meet the same machine.
+    """
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    found: list[Measured] = []
     with EmbeddedServer() as server:
         for connections in CONNECTIONS:
-            for enabled in (False, True):
-                folder = directory / f"door-{connections}-{enabled}"
+            folders = [directory / f"door-{connections}-{name}" for name in ("off", "on")]
+            for folder in folders:
                 folder.mkdir()
-                async with running(folder, server.url, audit={"enabled": enabled}) as stage:
-                    found.append(await _through(stage.url, stage.bearer(), connections, seconds, enabled))
+            async with (
+                running(folders[0], server.url, audit={"enabled": False}) as off,
+                running(folders[1], server.url) as on,
+            ):
+                times: dict[str, list[float]] = {"gateway, audit off": [], "gateway, durable": []}
+                for turn in range(2 * SLICES + 2):
+                    stage, what = ((off, "gateway, audit off"), (on, "gateway, durable"))[turn % 2]
+                    taken = await slice_of(stage, connections, seconds / SLICES)
+                    if turn >= 2:  # the first turn of each warms it up
+                        times[what] += taken
+            found += [
+                Measured(what, connections, len(taken) / seconds, *quantiles_ms(taken))
+                for what, taken in times.items()
+            ]
     return found
 
 
-async def _through(
-    url: str, headers: dict[str, str], connections: int, seconds: float, enabled: bool
-) -> Measured:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers) as session:
+async def slice_of(stage: Stage, connections: int, seconds: float) -> list[float]:
+    """Creates on that many connections for a while."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers=stage.bearer()) as session:
 
         async def write() -> None:
-            async with session.post(f"{url}/api/v1/bot/create", json={"name": "b"}) as answer:
+            async with session.post(f"{stage.url}/api/v1/bot/create", json={"name": "b"}) as answer:
                 await answer.read()
                 answer.raise_for_status()
 
-        await repeat(write, connections, min(0.5, seconds))
-        times = await repeat(write, connections, seconds)
-    what = "gateway, durable" if enabled else "gateway, audit off"
-    return Measured(what, connections, len(times) / seconds, *quantiles_ms(times))
+        return await repeat(write, connections, seconds)
 
 
 def written(options: JournalOptions, records: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -17,11 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from yarl import URL
 
 from cbk_gateway.telemetry import Ledger, Metrics, report_process
 from cbk_gateway.telemetry.panel_queries import NOT_FIRING, Verdict
 from cbk_gateway.telemetry.panels import ask, main, queries_of, report, show
+from harness import ADMIN_TOKEN, Stage
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "grafana" / "dashboards"
@@ -76,14 +80,18 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def prometheus(directory: Path, target: int) -> Iterator[str]:
+def prometheus(directory: Path, target: int, token: str = "") -> Iterator[str]:
     """Runs Prometheus with the shipped rules against one target; gives its address."""
+    job: dict[str, Any] = {
+        "job_name": "cbk-gateway",
+        "static_configs": [{"targets": [f"127.0.0.1:{target}"]}],
+    }
+    if token:
+        job["authorization"] = {"credentials": token}
     config = {
         "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "500ms"},
         "rule_files": [str(RULES)],
-        "scrape_configs": [
-            {"job_name": "cbk-gateway", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]},
-        ],
+        "scrape_configs": [job],
     }
     # JSON is YAML.
     (directory / "prometheus.yml").write_text(json.dumps(config))
@@ -273,6 +281,48 @@ def test_every_panel_of_an_idle_gateway_has_data_or_says_why_not(
         assert "0 at fault" in printed
         assert NOT_FIRING in printed
         assert "FIRES" not in printed
+
+
+async def test_every_panel_of_a_real_gateway_has_data_or_says_why_not(
+    tmp_path: Path, stage: Stage, client: aiohttp.ClientSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    headers = stage.bearer("acme")
+
+    async def traffic() -> None:
+        """A write, a miss, a hit, a stream, a refusal of each kind."""
+        api = f"{stage.url}/api/v1"
+        async with client.post(f"{api}/bot/create", headers=headers, json={"name": "a"}) as answer:
+            assert answer.status == 200
+        for _ in range(2):
+            async with client.get(f"{api}/bot/list", headers=headers) as answer:
+                assert answer.status == 200
+                await answer.read()
+        for path, sent in (("/bot/list", {}), ("/no/such/path/at/all/here", headers)):
+            async with client.get(api + path, headers=sent) as answer:
+                assert answer.status in {401, 404}
+
+    folder = tmp_path / "prometheus"
+    folder.mkdir()
+    port = URL(stage.admin_url).port
+    assert port is not None
+    await traffic()
+    with prometheus(folder, port, ADMIN_TOKEN) as address:
+        deadline = time.monotonic() + DEADLINE_S
+        while await asyncio.to_thread(scrapes, address) < 6:
+            assert time.monotonic() < deadline
+            await traffic()
+        arguments = ["--prometheus", address, "--dashboards", str(DASHBOARDS), "--rules", str(RULES)]
+        status = await asyncio.to_thread(main, arguments)
+    lines = capsys.readouterr().out.splitlines()
+    assert status == 0, [line for line in lines if line.endswith(("EMPTY", "REFUSED"))]
+    for title in (
+        "Requests by status",
+        "Requests by cache",
+        "Refusals by reason",
+        "Hits by tier",
+        "Hit ratio",
+    ):
+        assert any(line.startswith(title) and line.endswith(": data") for line in lines), title
 
 
 def test_a_query_that_is_refused_or_finds_nothing_unannounced_is_a_fault(

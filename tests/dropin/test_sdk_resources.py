@@ -69,22 +69,33 @@ async def test_the_sdk_sees_through_the_gateway_what_it_sees_directly(stage: Sta
 async def _some_resources(door: Door) -> dict[str, str]:
     """A few resources to look at, made past the gateway."""
     url, key = door.url, door.secret()
-    made: dict[str, str] = {}
-    for index in range(5):
-        bot = {"name": f"Bot {index}", "meta": {"tier": "gold" if index % 2 else "iron"}}
-        await scripts.value(url, key, "bot.create", {**bot, "alias": "first"} if index == 0 else bot)
-    made["bot"] = (await scripts.value(url, key, "bot.create", {"name": "ü 世界"}))["id"]
-    made["dataset"] = (await scripts.value(url, key, "dataset.create", {"name": "Facts"}))["id"]
-    for text in ("She likes tea", 'He said "no", twice\n', "世界"):
-        record = await scripts.value(url, key, "dataset.record.create", made["dataset"], {"text": text})
-        made["record"] = record["id"]
+    bots = [
+        {"name": f"Bot {index}", "meta": {"tier": "gold" if index % 2 else "iron"}, "alias": f"bot-{index}"}
+        for index in range(5)
+    ]
     said = [{"type": "user", "text": "Hello"}, {"type": "bot", "text": "Hi"}]
-    made["conversation"] = (await scripts.value(url, key, "conversation.create", {"messages": said}))["id"]
-    made["file"] = (await scripts.value(url, key, "file.create", {"name": "File"}))["id"]
-    await scripts.value(url, key, "secret.create", {"name": "Key", "type": "plain", "value": "hidden"})
+    secret = {"name": "Key", "type": "plain", "value": "hidden"}
+    outcomes = await scripts.calls(
+        url,
+        key,
+        *({"call": "bot.create", "args": [bot]} for bot in bots),
+        {"call": "secret.create", "args": [secret]},
+        {"call": "bot.create", "args": [{"name": "ü 世界"}]},
+        {"call": "dataset.create", "args": [{"name": "Facts"}]},
+        {"call": "conversation.create", "args": [{"messages": said}]},
+        {"call": "file.create", "args": [{"name": "File"}]},
+    )
+    ids = [outcome["value"]["id"] for outcome in outcomes]
+    made = dict(zip(("bot", "dataset", "conversation", "file"), ids[-4:], strict=True))
+    texts = ("She likes tea", 'He said "no", twice\n', "世界")
     content = {"record": {"file": "data:text/plain;base64,AAEC/w=="}}
-    await scripts.value(url, key, "clientFetch", f"/api/v1/file/{made['file']}/upload", content)
-    return made
+    *records, _ = await scripts.calls(
+        url,
+        key,
+        *({"call": "dataset.record.create", "args": [made["dataset"], {"text": text}]} for text in texts),
+        {"call": "clientFetch", "args": [f"/api/v1/file/{made['file']}/upload", content]},
+    )
+    return {**made, "record": records[-1]["value"]["id"]}
 
 
 async def test_cached_reads_do_not_reach_the_api(gateway: Door) -> None:

@@ -126,7 +126,11 @@ async def url(store: object, valkey_url: str) -> str:
 
 async def test_a_write_waits_for_the_lease_of_a_worker_whose_feed_is_silent(url: str, tmp_path: Path) -> None:
     """Its connection looks alive, its heartbeats pass; only what it should hear does not arrive."""
-    async with relay(tmp_path, url) as between, worker(url) as writer, worker(f"unix://{between.path}") as deaf:
+    async with (
+        relay(tmp_path, url) as between,
+        worker(url) as writer,
+        worker(f"unix://{between.path}") as deaf,
+    ):
         await fill(deaf)
         between.silence()
         mark = await writer.begin_write("acme", frozenset({"bot"}))
@@ -155,7 +159,9 @@ async def test_a_bounded_write_does_not_wait(url: str, tmp_path: Path) -> None:
         await eventually(lambda: deaf.recall_now(BOTS, PARTS) is None, seconds=LEASE_S * 5)
 
 
-async def test_memory_is_off_while_the_feed_is_cut_and_empty_when_it_is_back(url: str, tmp_path: Path) -> None:
+async def test_memory_is_off_while_the_feed_is_cut_and_empty_when_it_is_back(
+    url: str, tmp_path: Path
+) -> None:
     async with relay(tmp_path, url) as between, worker(f"unix://{between.path}") as cache:
         await fill(cache)
         between.silence()
@@ -171,7 +177,11 @@ async def test_a_worker_that_does_not_answer_loses_its_lease_and_delays_nobody_a
     url: str, tmp_path: Path
 ) -> None:
     """Its beats still reach the store; they must not renew what a writer took away."""
-    async with relay(tmp_path, url) as between, worker(url) as writer, worker(f"unix://{between.path}") as deaf:
+    async with (
+        relay(tmp_path, url) as between,
+        worker(url) as writer,
+        worker(f"unix://{between.path}") as deaf,
+    ):
         await fill(deaf)
         between.silence()
         first = await writer.begin_write("acme", frozenset({"bot"}))

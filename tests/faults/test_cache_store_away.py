@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -23,11 +24,11 @@ OLD, NEW = b'{"items":["old"]}', b'{"items":["new"]}'
 
 
 @asynccontextmanager
-async def worker(server: EmbeddedServer) -> AsyncIterator[Cache]:
+async def worker(server: EmbeddedServer, options: CacheOptions = OPTIONS) -> AsyncIterator[Cache]:
     async with await open_store(
         StoreOptions(url=server.url, call_timeout_s=0.2, breaker_pause_s=0.05)
     ) as store:
-        cache = Cache(store, OPTIONS)
+        cache = Cache(store, options)
         await cache.start()
         await eventually(lambda: cache.is_live)
         try:
@@ -120,9 +121,10 @@ async def test_a_write_that_began_before_the_outage_is_made_up_for(server: Embed
 
 
 async def test_a_writer_that_dies_during_the_outage_is_noticed_by_the_others(server: EmbeddedServer) -> None:
-    """Nobody but the dead worker knew of its write; everything from before it must go."""
-    async with worker(server) as reader:
-        async with worker(server) as writer:
+    """Nobody but the dead worker knew of its write; nothing is served before its death is noticed."""
+    options = replace(OPTIONS, death_after_s=4.0)
+    async with worker(server, options) as reader:
+        async with worker(server, options) as writer:
             await fill(writer)
             os.kill(server.pid, signal.SIGSTOP)
             mark = await writer.begin_write("acme", frozenset({"bot"}))

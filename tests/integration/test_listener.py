@@ -198,3 +198,13 @@ async def test_the_data_port_serves_the_api_only(stage: Stage) -> None:
             stage, b"GET " + path + b" HTTP/1.1\r\nHost: gw\r\nConnection: close\r\n\r\n"
         )
         assert answer.startswith(b"HTTP/1.1 404 "), path
+
+
+async def test_two_authorization_headers_are_refused(stage: Stage) -> None:
+    once = signed(LIST % b"Host: gw\r\nConnection: close\r\n", stage.token())
+    line = next(one for one in once.split(b"\r\n") if one.startswith(b"Authorization"))
+    answer = await exchanged(
+        stage, once.replace(line, line + b"\r\n" + line.lower().replace(b"bearer ", b"Bearer "))
+    )
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert not stage.sandbox.requests

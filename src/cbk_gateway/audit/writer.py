@@ -30,6 +30,7 @@ DURABLE: Final = "durable"
 _TICK_S: Final = 0.25
 _SPACE_CHECK_S: Final = 0.2
 _BATCH_MAX: Final = 4096
+_COMPANY_STEP_S: Final = 0.0005
 _log = structlog.get_logger(__name__)
 
 
@@ -194,10 +195,14 @@ class JournalWriter:
         return batch
 
     def _wait_for_company(self, batch: list[Entry]) -> None:
-        """Let as many join as came last time, within the bound: one sync for all of them."""
+        """Let as many join as came last time: one sync for all of them.
+
+        The bound is `max_wait_s`; a step in which nobody came ends it earlier, so that few writers do not
+        wait for many.
+        """
         until = time.monotonic() + self._options.max_wait_s
         while len(batch) < self._last_batch and not self._stopping:
-            left = until - time.monotonic()
+            left = min(until - time.monotonic(), _COMPANY_STEP_S)
             if left <= 0 or not self._bell.acquire(timeout=left):
                 break
             batch.extend(self._take())

@@ -119,7 +119,7 @@ class Membership:
         self._announce = script(store, "announce", with_common=False)
         self._leave = script(store, "leave", with_common=False)
         self._session = 0
-        self._is_subscribed = False
+        self._is_hearing = False
         self._is_member = False
         self._live_until = 0.0
         self._last_good: float | None = None
@@ -246,7 +246,7 @@ class Membership:
         self._beats[self._beat_number] = beat
         if len(self._beats) > 32:
             del self._beats[next(iter(self._beats))]
-        wanted = "none" if not self._is_subscribed else "renew" if self._is_member else "join"
+        wanted = "none" if not self._is_hearing else "renew" if self._is_member else "join"
         if wanted == "join":
             self._new_session()
         session = self._session
@@ -264,13 +264,13 @@ class Membership:
             return
         self._heard_of_generation(generation)
         await self._after_good_beat(now)
-        if session != self._session or not self._is_subscribed:
+        if session != self._session or wanted == "none":
             return
         self._is_member = bool(goes_on)
         if not goes_on:
+            # A writer waited for us in vain: no lease, which would delay the next one, before we hear again.
+            self._is_hearing = False
             self._new_session()
-            if wanted == "renew":
-                self.hurry()
             return
         beat.is_granted = True
         self._grant(beat)
@@ -329,13 +329,12 @@ class Membership:
     # What the feed brings.
 
     def feed_ready(self) -> None:
-        """The subscription stands: join."""
-        self._is_subscribed = True
+        """The subscription stands: join as soon as a beat has come back by it."""
         self.hurry()
 
     def feed_lost(self) -> None:
         """Writes may pass unheard from now on."""
-        self._is_subscribed = False
+        self._is_hearing = False
         self._is_member = False
         self._new_session()
 
@@ -370,6 +369,9 @@ class Membership:
             beat.is_heard = True
             self._tiers.observer.feed_lag(self._tiers.now() - beat.sent_at)
             self._grant(beat)
+            if not self._is_hearing:
+                self._is_hearing = True
+                self.hurry()
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cbk_gateway.limits.bookkeeping import Bookkeeping
 
 MICRO: Final = 1_000_000
-_JOINED_REFILLS: Final = 3
+_JOIN_S: Final = 0.03  # how long to live on slices that others fetch before fetching one oneself
 _QUOTA_MEMORY_S: Final = 1.0  # settling may free some of a quota, so its refusals are remembered briefly
 
 
@@ -77,12 +77,12 @@ class Inquiry:
         now = self._clock()
         for view, cost in self._costs:
             view.note(cost, now)
-        for _ in range(_JOINED_REFILLS):
+        while True:
             known = self._from_leases() or self._remembered()
             if known is not None:
                 return known
             refill = next((view.refill for view, _ in self._costs if view.refill is not None), None)
-            if refill is None:
+            if refill is None or self._clock() - now > _JOIN_S:
                 break
             # Somebody is fetching a slice already; a crowd must not fetch one each.
             await asyncio.wait((refill,))

@@ -41,10 +41,14 @@ class Pacer:
         """Whether somebody waits: newcomers must not pass them."""
         return tenant_id in self._queues
 
+    def length(self, tenant_id: str) -> int:
+        """How many of a tenant's requests wait."""
+        queue = self._queues.get(tenant_id)
+        return queue.waiting if queue is not None else 0
+
     def may_wait(self, tenant_id: str, outcome: Outcome, patience_s: float) -> bool:
         """Whether a refused request can hope for its token in time and there is room to wait."""
-        queue = self._queues.get(tenant_id)
-        ahead = queue.waiting if queue is not None else 0
+        ahead = self.length(tenant_id)
         return 0 < outcome.wait_s * (ahead + 1) <= patience_s and ahead < self._most
 
     @contextlib.asynccontextmanager

@@ -19,6 +19,11 @@ from cbk_gateway.settings.faults import Problem, SettingsError, shown_key
 MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 MAX_DEPTH: Final = 24
 
+_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
+)
+"""What plain values may be; everything else makes objects, or is binary."""
+
 
 @dataclass(frozen=True, slots=True)
 class YamlDocument:
@@ -112,6 +117,10 @@ def _plain(
     problems: list[Problem],
 ) -> object:
     lines.setdefault(path, node.start_mark.line + 1)
+    if node.tag not in _TAGS:
+        message, remedy = "Tags are not read.", "Write a plain value without `!`."
+        problems.append(Problem(name, dotted(path), message, remedy, node.start_mark.line + 1))
+        return None
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, at), name, lines, problems) for at, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
@@ -138,18 +147,7 @@ def _plain(
             lines[*path, key] = line
             members[key] = _plain(value_node, (*path, key), name, lines, problems)
         return members
-    return _scalar(node, path, name, problems)
-
-
-def _scalar(node: yaml.Node, path: tuple[str | int, ...], name: str, problems: list[Problem]) -> object:
-    constructor = yaml.constructor.SafeConstructor()
-    if node.tag not in constructor.yaml_constructors:
-        line = node.start_mark.line + 1
-        problems.append(
-            Problem(name, dotted(path), "Tags are not read.", "Write a plain value without `!`.", line)
-        )
-        return None
-    value: object = constructor.construct_object(node)
+    value: object = yaml.constructor.SafeConstructor().construct_object(node)
     return value
 
 

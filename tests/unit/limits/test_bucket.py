@@ -79,7 +79,7 @@ def test_fractions_are_kept_over_many_small_gaps() -> None:
 
 def test_a_bucket_refills_only_to_what_is_not_on_lease() -> None:
     taken = decide([None], [Draw(100, 100, want=40)], 0, LIFE)
-    assert taken.extras == (40,)
+    assert taken.extras[0] == 40
     assert refilled(taken.states[0], Draw(100, 100), LIFE - 1, LIFE).tokens == 60
     assert refilled(taken.states[0], Draw(100, 100), 2 * LIFE, LIFE).tokens == 100
 

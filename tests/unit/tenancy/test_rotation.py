@@ -31,7 +31,7 @@ RESTING = KeyState(next_refused_at=100.0)
     ],
 )
 def test_the_key_of_a_first_attempt(
-    state: KeyState, has_next: bool, is_safe: bool, now: float, draw: float, expected: Which
+    *, state: KeyState, has_next: bool, is_safe: bool, now: float, draw: float, expected: Which
 ) -> None:
     assert choose(state, OPTIONS, has_next=has_next, is_safe=is_safe, now=now, draw=draw) is expected
 
@@ -62,6 +62,7 @@ def test_the_key_of_a_first_attempt(
     ],
 )
 def test_what_an_answer_says(
+    *,
     before: KeyState,
     which: Which,
     status: int,
