@@ -15,7 +15,7 @@ from typing import Final
 from aiohttp import web
 
 from cbk_gateway.errors import InternalError
-from cbk_gateway.exchange import Exchange
+from cbk_gateway.exchange import CLIENT_GONE, Exchange
 from cbk_gateway.limits.usage import UsageReader
 from cbk_gateway.operation import CostClass, Effect, Operation
 from cbk_gateway.parties import Principal, Tenant
@@ -201,7 +201,12 @@ async def _copy(
         # What was written before it has left for the client: closing sends it, and shows the break.
         close_broken(x)
         return Ending.TRUNCATED
-    except (TimeoutError, ConnectionError, asyncio.CancelledError):
+    except (TimeoutError, ConnectionError):
+        # The client left, or would not read: nobody is to blame upstream (499 in metrics and log).
+        abort(x)
+        x.status = CLIENT_GONE
+        return Ending.CLIENT_ABORT
+    except asyncio.CancelledError:
         abort(x)
         raise
     return Ending.COMPLETE

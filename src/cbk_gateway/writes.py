@@ -20,7 +20,7 @@ from cbk_gateway.errors import Refusal
 from cbk_gateway.exchange import Exchange
 from cbk_gateway.limits.usage import UsageReader
 from cbk_gateway.parts import Parts
-from cbk_gateway.upstream import Answer, UpstreamFault
+from cbk_gateway.upstream import Answer, Ending, UpstreamFault
 
 
 class _Write:
@@ -168,7 +168,7 @@ def _outcome(write: _Write) -> Outcome:
     elif write.refusal is not None:
         # The upstream answered, and what it said was about the gateway's key.
         result = Result.ANSWERED
-    elif upstream_answer is None or write.ending is None:
+    elif upstream_answer is None or write.ending in {None, Ending.CLIENT_ABORT}:
         result = Result.ABORTED
     else:
         result = Result.ANSWERED

@@ -25,7 +25,7 @@ from yarl import URL
 from cbk_gateway.telemetry import Ledger, Metrics, report_process
 from cbk_gateway.telemetry.panel_queries import NOT_FIRING, Verdict
 from cbk_gateway.telemetry.panels import ask, main, queries_of, report, show
-from harness import ADMIN_TOKEN, Stage
+from harness import Stage
 
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "grafana" / "dashboards"
@@ -80,14 +80,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def prometheus(directory: Path, target: int, token: str = "") -> Iterator[str]:
+def prometheus(directory: Path, target: int) -> Iterator[str]:
     """Runs Prometheus with the shipped rules against one target; gives its address."""
     job: dict[str, Any] = {
         "job_name": "cbk-gateway",
         "static_configs": [{"targets": [f"127.0.0.1:{target}"]}],
     }
-    if token:
-        job["authorization"] = {"credentials": token}
     config = {
         "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "500ms"},
         "rule_files": [str(RULES)],
@@ -306,7 +304,7 @@ async def test_every_panel_of_a_real_gateway_has_data_or_says_why_not(
     port = URL(stage.admin_url).port
     assert port is not None
     await traffic()
-    with prometheus(folder, port, ADMIN_TOKEN) as address:
+    with prometheus(folder, port) as address:
         deadline = time.monotonic() + DEADLINE_S
         while await asyncio.to_thread(scrapes, address) < 6:
             assert time.monotonic() < deadline

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from dropin import scripts
 from dropin.doors import Door, Way, arrived
-from harness import Stage, running, tenant
+from harness import SIGNING_KEY, Stage, running, tenant
 
 from cbk_gateway.parties import Rate, TenantLimits
 from cbk_gateway.store import Store
@@ -86,7 +88,10 @@ async def test_a_secret_of_the_api_itself_opens_nothing_here(gateway: Door) -> N
 
 
 async def test_an_expired_token_says_so(gateway: Door) -> None:
-    expired = gateway.stage.token(ttl_s=-3600)
+    now = int(time.time())
+    claims = jwt.decode(gateway.secret(), options={"verify_signature": False})
+    old = {**claims, "iat": now - 7200, "exp": now - 3600}
+    expired = jwt.encode(old, SIGNING_KEY, "HS256", {"kid": "k1"})
     (outcome,) = await scripts.calls(gateway.url, expired, LIST)
     assert outcome["error"]["code"] == "NOT_AUTHENTICATED"
     assert "expired" in outcome["error"]["message"]

@@ -5,8 +5,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from harness import KEYS, Stage
 from yarl import URL
+
+from harness import KEYS, Stage
 
 BAD_BODIES = {
     "no JSON": b"{name: x}",
@@ -28,7 +29,8 @@ BAD_TOKENS = {
     "three empty parts": "Bearer ..",
     "not base64": "Bearer !!!.!!!.!!!",
     "too long": "Bearer " + "a" * 9000,
-    "algorithm none": "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4IiwidGVuYW50IjoiYWNtZSIsImV4cCI6NDAwMDAwMDAwMH0.",
+    "algorithm none": "Bearer eyJhbGciOiJub25lIn0."
+    "eyJzdWIiOiJ4IiwidGVuYW50IjoiYWNtZSIsImV4cCI6NDAwMDAwMDAwMH0.",
 }
 
 

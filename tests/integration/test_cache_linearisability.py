@@ -266,7 +266,7 @@ async def run(
             assert codes == [0] * PROCESSES
     log: list[tuple[str, str, int, int, int]] = []
     for number in range(PROCESSES):
-        log += [tuple(entry) for entry in json.loads((directory / f"log-{number}").read_text())]  # noqa: ASYNC240
+        log += [tuple(entry) for entry in json.loads((directory / f"log-{number}").read_text())]
     return log
 
 

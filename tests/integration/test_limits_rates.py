@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import pytest
 
@@ -70,6 +71,18 @@ async def admitted(
             continue
         count += 1
     return count
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 - the subject has no event to wait for
+            await asyncio.sleep(0)
+
+
+def has_queued(order: list[int], limiter: Limiter, number: int) -> bool:
+    """Whether request `number` is waiting or through."""
+    return len(order) + limiter._pacer.length("acme") > number
 
 
 def drain(limiter: Limiter, tenant: Tenant) -> None:
@@ -238,8 +251,7 @@ async def test_a_paced_request_waits_for_its_token_in_order(make: MakeLimiter, l
     tasks = []
     for number in range(1, 6):
         tasks.append(asyncio.create_task(one(number)))
-        while len(order) + limiter._pacer.length("acme") <= number:
-            await asyncio.sleep(0)
+        await until(partial(has_queued, order, limiter, number))
     await asyncio.gather(*tasks)
     assert order == sorted(order)
     assert time.monotonic() - began >= 5 / 20

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from harness import Stage, running
 
 from cbk_gateway.store import Store
+from harness import Stage, running
 
 CREATE = b"POST /api/v1/bot/create HTTP/1.1\r\nHost: gw\r\n%s\r\n"
 JSON = b"Content-Type: application/json\r\n"

@@ -65,6 +65,7 @@ FIELDS: Final[dict[str, str]] = {
     "tokens": "Model tokens the answer reported.",
     "extra": "Small further values of the special case.",
     "omitted": "Names of the parts left out to keep the record within its bound.",
+    "what": "What an administrative record is about.",
     "seq": "Number of the record in its worker's chain, from 1, without gaps.",
     "prev": "The hash of the record before it, across segments.",
     "mac": "Keyed digest of everything in front of it.",
@@ -73,6 +74,24 @@ FIELDS: Final[dict[str, str]] = {
 }
 
 _RESERVED: Final = frozenset({"time", "kind", "seq", "prev", "mac", "sig", "hash"})
+STRUCTURE_FIELDS: Final[dict[str, str]] = {
+    "worker": "Name of the chain: one per worker process.",
+    "segment": "Number of the segment in its chain, from 1.",
+    "key": "Id of the key that signed the record.",
+    "open": "Intents without an outcome at this moment.",
+    "open_from": "The earliest segment that holds one of them; recovery reads from there.",
+    "format": "Version of the record format.",
+    "host": "Host name of the writing process.",
+    "pid": "Its process id.",
+    "records": "On a seal: records in the segment, the seal included.",
+    "recovers": "On a first segment after a start: the last segment of the process before.",
+    "was_sealed": "Whether that process ended its chain itself.",
+    "torn_bytes": "Bytes of an unfinished end that were cut off and kept in a .torn file beside the segment.",
+    "torn_sha256": "Their SHA-256.",
+    "lost": "Why the segment before was given up: its number, the reason, the last record that counts.",
+}
+"""Fields of the journal's own records: segment, checkpoint and seal."""
+
 _NOTE_NAMES: Final = {"client_address": "client"}
 _GIVES_WAY: Final = ("body", "extra", "query", "scopes", "user_agent", "answer_ids", "ids", "path")
 _ALWAYS_KEPT: Final = ("time", "kind", "intent", "request_id", "tenant", "operation", "result", "reason")

@@ -1,6 +1,6 @@
-"""Series as text for Prometheus: format 0.0.4, or OpenMetrics 1.0 with exemplars when it is asked for.
+"""Series for Prometheus: which format a scrape asks for, and the bridge to prometheus_client's registry.
 
-The text itself is written by prometheus_client; this module is the only one that imports it.
+The registry is for embedders and tests; scrapes are answered by `text.py`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from prometheus_client.samples import Exemplar
 from cbk_gateway.telemetry.catalogue import CATALOGUE
 from cbk_gateway.telemetry.snapshot import Buckets, Families, Series
 from cbk_gateway.telemetry.spec import Kind, MetricSpec
+from cbk_gateway.telemetry.text import written
 
 _INFINITE: Final = float("inf")
 
@@ -74,7 +75,13 @@ def registry_of(fetch: Callable[[], Families]) -> CollectorRegistry:
     return registry
 
 
-def expose(registry: CollectorRegistry, accept: str = "") -> tuple[bytes, str]:
-    """The body and the content type of an answer to a scrape whose `Accept` header is `accept`."""
+def expose(fetch: Callable[[], Families], accept: str = "") -> tuple[bytes, str]:
+    """The body and the content type of an answer to a scrape whose `Accept` header is `accept`.
+
+    The library decides which format is asked for; it also writes the ones that `text.py` does not know.
+    """
     encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    is_openmetrics = content_type.startswith("application/openmetrics-text")
+    if is_openmetrics and "version=1.0.0" not in content_type:
+        return encode(registry_of(fetch)), content_type
+    return written(fetch(), is_openmetrics=is_openmetrics), content_type

@@ -65,7 +65,7 @@ class Ledger:
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The body and content type of an answer to a scrape."""
-        return expose(self.registry, accept)
+        return expose(self.families, accept)
 
     def _capped(self, name: str, series: Series) -> Series:
         """Give the tenants beyond the cap the common name, in the order in which they were first seen."""

@@ -82,4 +82,4 @@ class Metrics(TrafficMetrics):
 
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """Body and content type for a scrape with this `Accept` header: text 0.0.4 or OpenMetrics 1.0."""
-        return expose(self.registry, accept)
+        return expose(self.families, accept)

@@ -9,6 +9,7 @@
     sending.py, exchange.py, client.py   a call, its attempts
     breaker.py, pacing.py, concurrency.py, queueing.py, guard.py, probing.py   when to hold back
     event_forms.py, streams.py           event streams on their way to the client
+    sealing.py, shield.py, shield_*.lua  repeated writes carried out once
 
 Knows no tenants, tokens, limits, caches or journals; `pipeline` brings them together.
 """
@@ -28,11 +29,24 @@ from cbk_gateway.upstream.options import (
     parse_origin,
 )
 from cbk_gateway.upstream.outcomes import Cause, Outcome, StreamBroken, UpstreamFault
+from cbk_gateway.upstream.sealing import StoredAnswer
+from cbk_gateway.upstream.shield import (
+    REPLAYED_HEADER,
+    Attempt,
+    Proceed,
+    Replay,
+    Resolution,
+    Resolver,
+    Shield,
+    ShieldOptions,
+)
 from cbk_gateway.upstream.streams import Ending, Relay, RelayOptions, relay
 
 __all__ = [
+    "REPLAYED_HEADER",
     "Answer",
     "AnswerTooLarge",
+    "Attempt",
     "BreakerOptions",
     "Call",
     "Cause",
@@ -40,10 +54,17 @@ __all__ = [
     "ConcurrencyOptions",
     "Ending",
     "Outcome",
+    "Proceed",
     "Relay",
     "RelayOptions",
+    "Replay",
+    "Resolution",
+    "Resolver",
     "RetryOptions",
+    "Shield",
+    "ShieldOptions",
     "SilentObserver",
+    "StoredAnswer",
     "StreamBroken",
     "StreamForm",
     "Terminal",

@@ -43,6 +43,7 @@ from cbk_gateway.upstream.sealing import NOT_KEPT, StoredAnswer, seal, unseal
 REPLAYED_HEADER: Final = ("Idempotent-Replayed", "true")
 _FIRST_LOOK_S: Final = 0.02
 _SLOWEST_LOOK_S: Final = 0.25
+_LONGEST_WRITE_S: Final = 1200.0  # the API itself gives up after 800 s
 _HERE: Final = Path(__file__).parent
 
 
@@ -219,6 +220,8 @@ class Shield:
                 sealed = await self._await_answer(place, more, until)
             except StoreFault:
                 return Proceed(self, place, owner, _is_keyed=False, is_shielded=False)
+            if word == "answered" and sealed is None:
+                sealed = NOT_KEPT
             if sealed is not None:
                 return self._replay(place, more, sealed, "replay" if word == "answered" else "attach")
 
@@ -302,7 +305,8 @@ class Shield:
         """Keep saying that the attempt runs, for as long as it does."""
         options = self._options
         life_s = options.lease_s + options.window_s
-        while True:
+        # Bounded, so that an entry somebody forgot to settle does not stand in the way for ever.
+        for _ in range(int(_LONGEST_WRITE_S / options.lease_s * 3)):
             await asyncio.sleep(options.lease_s / 3)
             args = (owner, "running", 0, _ms(life_s), _ms(options.lease_s), "")
             try:

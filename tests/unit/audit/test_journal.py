@@ -23,6 +23,7 @@ from cbk_gateway.audit import (
     SilentObserver,
 )
 from cbk_gateway.audit.disk import FreeSpace
+from cbk_gateway.audit.record import FIELDS, STRUCTURE_FIELDS
 from cbk_gateway.errors import AuditUnavailable
 
 Read = Callable[[Path], list[dict[str, Any]]]
@@ -393,3 +394,33 @@ async def test_nothing_of_a_write_but_its_digest_is_kept_unless_asked(
     record = next(one for one in read(journal.options.directory) if one["kind"] == "intent")
     assert "body" not in record
     assert record["request_sha256"] == "ab" * 32
+
+
+async def test_every_field_that_is_written_is_documented(
+    options: JournalOptions, counts: Any, bad_disk: Any, act: Any, read: Read
+) -> None:
+    journal = Journal(options, counts, "w0", disk=bad_disk)
+    await journal.start()
+    (await journal.intend(act(body=b"{}", body_bytes=2, trace_id="ab", user_agent="a", token_id="t"))).close(
+        Outcome(Result.ANSWERED, status=200, answer_ids=("b9",), invalidated=("bot",), stream_end="complete")
+    )
+    bad_disk.fails["sync"] = [errno.EIO]
+    await journal.intend(act("left open"))
+    await journal.record("admin", {"what": "purge", "subject": "ops"})
+    await journal.stop()
+    await journal.start()
+    await journal.stop()
+    written = {name for record in read(options.directory) for name in record}
+    assert written <= FIELDS.keys() | STRUCTURE_FIELDS.keys()
+
+
+async def test_an_intent_that_is_open_at_the_end_is_closed_by_the_next_start(
+    journal: Journal, act: Any, read: Read, counts: Any
+) -> None:
+    await journal.intend(act("open"))
+    await journal.stop()
+    await journal.start()
+    outcomes = [one for one in read(journal.options.directory) if one["kind"] == "outcome"]
+    assert [(one["request_id"], one["result"]) for one in outcomes] == [("open", "unknown")]
+    assert [one["request_id"] for one in journal.recovered] == ["open"]
+    assert counts.of("recovered") == [1]

@@ -38,7 +38,8 @@ def as_bytes(part: Mapping[str, Any] | bytes) -> bytes:
 class Forge:
     """Keys of every kind, and tokens made with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float = NOW) -> None:
+        self.now = now
         self.rsa = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.weak_rsa = rsa.generate_private_key(public_exponent=65537, key_size=1024)
         self.stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -72,8 +73,8 @@ class Forge:
             "iss": "https://corp.example",
             "sub": "ada",
             "aud": "door",
-            "exp": int(NOW) + 600,
-            "iat": int(NOW) - 10,
+            "exp": int(self.now) + 600,
+            "iat": int(self.now) - 10,
             "jti": "t-1",
             "tenant": "acme",
             "scope": "bot:fetch *:read",

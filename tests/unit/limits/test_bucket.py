@@ -106,7 +106,7 @@ def test_no_window_ever_sees_more_than_burst_and_rate_allow(
     # Invariant: with s(a, b) spent between a and b, s(a, b) <= burst + rate * (b - a), when each lease is
     # spent as late as it may be. Steps are a gap (perhaps backwards), a cost, and a lease wanted.
     rate, burst, steps = case
-    now = latest = 10**12
+    now, latest = 10**12, 0
     state: BucketState | None = None
     spent: list[tuple[int, float]] = []
     for gap, cost, want in steps:

@@ -83,10 +83,10 @@ def test_a_subject_of_any_length_makes_a_short_key() -> None:
 
 def test_a_token_budget_counts_only_what_runs_a_model() -> None:
     budget = Quota("t", Period.DAY, Measure.TOKENS, 5)
-    arguments = {"is_stream": False, "global_rate": None, "account_rates": {}}
-    runs = plan_for(
-        tenant(quotas=(budget,)), "s", understand("POST", "/api/v1/conversation/complete"), **arguments
-    )  # type: ignore[arg-type]  # shared rows
-    reads = plan_for(tenant(quotas=(budget,)), "s", understand("GET", "/api/v1/bot/list"), **arguments)  # type: ignore[arg-type]  # shared rows
+    model, read = understand("POST", "/api/v1/conversation/complete"), understand("GET", "/api/v1/bot/list")
+    runs, reads = (
+        plan_for(tenant(quotas=(budget,)), "s", one, is_stream=False, global_rate=None, account_rates={})
+        for one in (model, read)
+    )
     assert (runs.quotas, reads.quotas) == ((budget,), ())
     assert reads.is_free

@@ -76,7 +76,7 @@ def test_ids_made_after_a_fork_differ_from_the_parents() -> None:
 import os
 from cbk_gateway.telemetry import new_request_id
 child = os.fork()
-os.write(1, new_request_id().encode() + b"\n")
+os.write(1, new_request_id().encode() + b"\\n")
 if child:
     os.waitpid(child, 0)
 """
