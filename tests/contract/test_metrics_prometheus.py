@@ -144,6 +144,7 @@ def everything_happens(metrics: Metrics) -> None:
         metrics.limits.configured(tenant, "default", 5)
         metrics.limits.use(tenant, "default", 0.5)
         metrics.limits.quota_reached(tenant, "month", 80)
+        metrics.limits.quota_use(tenant, "month", 0.8)
         metrics.tenancy.key_refused(tenant, "next")
         metrics.tenancy.health_changed(tenant, is_healthy=True)
         metrics.tenancy.next_key_ready(tenant)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from dropin import scripts
 from dropin.doors import Door, Way
 from harness import Stage

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from harness import KEYS, Stage
-
 from cbk_gateway.sandbox.request_log import RequestRecord
+from harness import KEYS, Stage
 
 _PATIENCE_S: Final = 20.0
 _PAUSE_S: Final = 0.01

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import openai
 import pytest
-from dropin.doors import Door, arrived, until
-from harness import running, tenant
 from openai.types.chat import ChatCompletionMessageParam
 
 from cbk_gateway.parties import Rate, TenantLimits
 from cbk_gateway.store import Store
+from dropin.doors import Door, arrived, until
+from harness import running, tenant
 
 pytestmark = pytest.mark.dropin
 
@@ -42,7 +42,9 @@ async def test_a_completion_is_understood(door: Door, client: openai.AsyncOpenAI
     assert completion.choices[0].finish_reason == "stop"
     assert (completion.choices[0].message.content or "").endswith(SAID)
     assert completion.usage is not None
-    assert completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+    assert (
+        completion.usage.total_tokens == completion.usage.prompt_tokens + completion.usage.completion_tokens
+    )
     (record,) = arrived(door.stage)
     assert record.path == "/api/v1/openai/chat/completions"
     assert isinstance(record.body, dict)
@@ -68,7 +70,8 @@ async def test_the_packages_own_stream_reader_is_content(client: openai.AsyncOpe
 
 
 async def test_a_bot_is_a_model(door: Door, client: openai.AsyncOpenAI) -> None:
-    made = await client.post("/../bot/create", cast_to=object, body={"name": "Ada"})
+    plain = client.with_options(base_url=f"{door.url}/api/v1")
+    made = await plain.post("/bot/create", cast_to=object, body={"name": "Ada"})
     assert isinstance(made, dict)
     completion = await client.chat.completions.create(model=f"bot/id={made['id']}", messages=ASKED)
     assert (completion.choices[0].message.content or "").endswith(SAID)
@@ -80,9 +83,7 @@ async def test_a_bot_is_a_model(door: Door, client: openai.AsyncOpenAI) -> None:
 
 async def test_the_synchronous_client_works_too(door: Door) -> None:
     def talk() -> tuple[str, str]:
-        with openai.OpenAI(
-            api_key=door.secret(), base_url=_url(door.url), max_retries=0, timeout=30
-        ) as one:
+        with openai.OpenAI(api_key=door.secret(), base_url=_url(door.url), max_retries=0, timeout=30) as one:
             whole = one.chat.completions.create(model=MODEL, messages=ASKED)
             stream = one.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
             streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
@@ -148,7 +149,8 @@ async def test_a_failure_in_a_stream_is_raised(client: openai.AsyncOpenAI) -> No
 async def test_a_cut_stream_does_not_end_well(door: Door, client: openai.AsyncOpenAI) -> None:
     door.stage.sandbox.add_fault("*/openai/*", "truncate_stream", value=3)
     stream = await client.chat.completions.create(model=MODEL, messages=ASKED, stream=True)
-    with pytest.raises(Exception, match=r"(?i)incomplete|peer closed|broke off"):
+    # Which class it is differs between releases of the package and of the HTTP library below it.
+    with pytest.raises(Exception, match=r"(?i)connection error|incomplete|peer closed|broke off"):
         async for _ in stream:
             pass
 
@@ -169,8 +171,8 @@ async def test_the_gateways_refusals_are_the_packages_own_errors(gateway: Door) 
 async def test_the_package_waits_as_long_as_the_gateway_says(
     tmp_path: Path, valkey_url: str, store: Store
 ) -> None:
-    """It honours `Retry-After`: with one retry, a rate that refills within a second is never noticed."""
-    slow = tenant("acme", limits=TenantLimits(rates=(Rate("tenant", 1, 1),), costs={"model": 1}))
+    """It honours `Retry-After`: with retries, a rate that refills soon is never noticed."""
+    slow = tenant("acme", limits=TenantLimits(rates=(Rate("tenant", 1 / 3, 1),), costs={"model": 1}))
     async with (
         running(tmp_path, valkey_url, tenants=(slow,)) as stage,
         openai.AsyncOpenAI(api_key=stage.token(), base_url=_url(stage.url), max_retries=0) as client,
@@ -179,7 +181,7 @@ async def test_the_package_waits_as_long_as_the_gateway_says(
         with pytest.raises(openai.RateLimitError) as refused:
             await client.chat.completions.create(model=MODEL, messages=ASKED)
         assert refused.value.code == "TOO_MANY_REQUESTS"
-        assert refused.value.response.headers["retry-after"] == "1"
-        patient = client.with_options(max_retries=3)
+        assert refused.value.response.headers["retry-after"] in {"1", "2", "3"}
+        patient = client.with_options(max_retries=5)
         await patient.chat.completions.create(model=MODEL, messages=ASKED)
         assert len(arrived(stage)) == 2

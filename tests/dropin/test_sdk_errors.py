@@ -8,12 +8,12 @@ from typing import Any
 
 import jwt
 import pytest
-from dropin import scripts
-from dropin.doors import Door, Way, arrived
-from harness import SIGNING_KEY, Stage, running, tenant
 
 from cbk_gateway.parties import Rate, TenantLimits
 from cbk_gateway.store import Store
+from dropin import scripts
+from dropin.doors import Door, Way, arrived
+from harness import SIGNING_KEY, Stage, running, tenant
 
 pytestmark = [pytest.mark.dropin, pytest.mark.node, pytest.mark.usefixtures("sdk")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dropin import scripts
 from dropin.doors import Door, Way, arrived, key_of
 from harness import Stage

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from dropin import scripts
 from dropin.doors import Door, arrived
 

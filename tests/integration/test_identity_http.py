@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from harness import SIGNING_KEY, Stage, running
+from cbk_gateway.identity import Identity, IdentityOptions
+from cbk_gateway.store import StoreOptions, open_store
+from harness import Stage, running
 from unit.identity.forge import NOW, Forge
 from unit.identity.hostile import CASES, CLAIM_CASES
 from unit.identity.scripted_issuer import Issuer
@@ -36,7 +40,7 @@ async def idp(forge: Forge) -> AsyncIterator[Issuer]:
 
 @pytest.fixture
 async def stage(idp: Issuer, tmp_path: Path, valkey_url: str) -> AsyncIterator[Stage]:
-    """A gateway that believes its own tokens, those of `corp` by its published keys, and those of `shared`."""
+    """A gateway that believes `corp` by its published keys, and `shared`."""
     corp = {
         "name": "corp",
         "issuer": "https://corp.example",
@@ -133,21 +137,54 @@ async def test_a_good_token_in_a_bad_place_is_none(lines: list[str], stage: Stag
     assert stage.sandbox.requests == []
 
 
-async def test_a_revoked_token_is_refused_though_its_answer_is_cached(stage: Stage, forge: Forge) -> None:
-    header = f"Authorization: Bearer {forge.token()}"
-    assert [(await exchange(stage, header))[0] for _ in range(2)] == [200, 200]
-    assert "hit" in (await exchange(stage, header))[1]
+@pytest.fixture
+async def elsewhere(valkey_url: str) -> AsyncIterator[Identity]:
+    """Another gateway's identity on the same store; here it only revokes."""
+    async with await open_store(StoreOptions(url=valkey_url, call_timeout_s=2.0)) as store:
+        yield Identity(IdentityOptions(()), store)
+
+
+async def test_a_revoked_token_is_refused_though_its_answer_is_cached(
+    stage: Stage, forge: Forge, elsewhere: Identity
+) -> None:
+    token_id = uuid.uuid4().hex
+    header = f"Authorization: Bearer {forge.token(forge.claims(jti=token_id))}"
+    assert (await exchange(stage, header))[0] == 200
+    status, answer = await exchange(stage, header)
+    assert status == 200
+    assert "; hit" in answer
     sent = len(stage.sandbox.requests)
-    principal = {"token_id": "t-1"}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(
-            f"{stage.admin_url}/admin/tokens/revoke",
-            json=principal,
-            headers={"Authorization": "Bearer an-operators-token-for-tests"},
-        ) as answer,
-    ):
-        print(answer.status, await answer.text())
-    assert (await exchange(stage, header))[0] == 401
+    await elsewhere.revoke(token_id=token_id)
+    async with asyncio.timeout(20):
+        while (await exchange(stage, header))[0] == 200:
+            await asyncio.sleep(0.01)
+    status, answer = await exchange(stage, header)
+    assert status == 401
+    assert "revoked" in answer
     assert len(stage.sandbox.requests) == sent
-    assert SIGNING_KEY
+
+
+async def test_the_open_stream_of_a_revoked_token_ends_and_others_go_on(
+    stage: Stage, forge: Forge, elsewhere: Identity
+) -> None:
+    ids = [uuid.uuid4().hex for _ in range(2)]
+    tokens = [forge.token(forge.claims(jti=token_id, scope="*")) for token_id in ids]
+    url = f"{stage.url}/api/v1/channel/room/subscribe"
+    async with aiohttp.ClientSession() as session, contextlib.AsyncExitStack() as stack:
+        revoked, other = [
+            await stack.enter_async_context(
+                session.post(
+                    url,
+                    json={},
+                    headers={"Authorization": f"Bearer {forge.token(forge.claims(jti=token_id, scope='*'))}"},
+                )
+            )
+            for token in tokens
+        ]
+        assert (revoked.status, other.status) == (200, 200)
+        await elsewhere.revoke(token_id=ids[0])
+        async with asyncio.timeout(20):
+            with contextlib.suppress(aiohttp.ClientPayloadError):
+                while await revoked.content.readany():
+                    pass
+        assert not other.content.at_eof()

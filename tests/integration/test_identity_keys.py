@@ -90,7 +90,7 @@ async def reason(identity: Identity, token: str) -> str:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the issuer counts, it does not notify
+        while not condition():
             await asyncio.sleep(0.005)
 
 

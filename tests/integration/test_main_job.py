@@ -4,6 +4,7 @@ import aiohttp
 import pytest
 
 from harness import KEYS, Stage
+from yarl import URL
 
 
 async def test_the_upstream_sees_the_tenants_key_and_never_the_clients_token(
@@ -39,7 +40,7 @@ async def test_a_write_is_journalled_before_and_after(stage: Stage, client: aioh
 async def test_every_spelling_reaches_the_upstream_in_one(
     stage: Stage, client: aiohttp.ClientSession, path: str
 ) -> None:
-    url = aiohttp.client.URL(stage.url + path, encoded=True)
+    url = URL(stage.url + path, encoded=True)
     async with client.get(url, headers=stage.bearer()) as answer:
         assert answer.status == 200
     assert stage.sandbox.requests[-1].path == "/api/v1/bot/list"

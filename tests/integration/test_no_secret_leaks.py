@@ -3,6 +3,7 @@
 import io
 import logging
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -27,10 +28,10 @@ async def test_no_key_and_no_token_is_found_anywhere(
     tokens = [stage.token(), stage.token("globex"), stage.token("partner"), stage.token("partner-one")]
     admin = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 
-    async def ask(method: str, url: str, token: str | None = None, **more: object) -> None:
-        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        headers |= more.pop("headers", {})  # type: ignore[arg-type]
-        async with client.request(method, url, headers=headers, **more) as answer:  # type: ignore[arg-type]
+    async def ask(method: str, url: str, token: str | None = None, **more: Any) -> None:
+        if token is not None:
+            more["headers"] = {"Authorization": f"Bearer {token}"}
+        async with client.request(method, url, **more) as answer:
             seen.append(f"{answer.status} {dict(answer.headers)} {(await answer.read()).decode()}")
 
     api = f"{stage.url}/api/v1"

@@ -262,7 +262,10 @@ class Identity:
 
 
 def _longest_life(options: IdentityOptions) -> float | None:
-    """The longest life of any accepted token in seconds, leeway included; None if an issuer sets no bound."""
+    """The longest life of any accepted token in seconds, leeway included; None if that is not known."""
+    if not options.issuers:
+        # Somebody who only revokes, for gateways whose issuers it does not know.
+        return None
     longest = 0.0
     for issuer in options.issuers:
         if issuer.max_lifetime_s is None:

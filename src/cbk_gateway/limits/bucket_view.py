@@ -7,8 +7,11 @@ admit what the store has not given, except through `take_share`, which is for a 
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Final
 
+from cbk_gateway.errors import TooManyRequests
+from cbk_gateway.limits.answers import single_rate_headers
 from cbk_gateway.limits.bucket import Draw
 from cbk_gateway.limits.plan import BucketRef
 from cbk_gateway.parties import StoreFailure
@@ -35,6 +38,7 @@ class BucketView:
         tokens: The store's tokens at `seen_at`; meaningless when `seen_at_us` is -1.
         seen_at_us: Server time of that, microseconds.
         refill: Done when the slice that is being fetched has come; None when none is.
+        last_refusal: The refusal that was given last, for its words.
         is_shared: Whether it was used while the store was away, so that the store must be told.
     """
 
@@ -48,6 +52,7 @@ class BucketView:
         "demand",
         "given_back",
         "is_shared",
+        "last_refusal",
         "lease",
         "lease_epoch",
         "lease_size",
@@ -73,6 +78,7 @@ class BucketView:
         self.seen_at_us = -1
         self.demand = 0.0
         self.is_shared = False
+        self.last_refusal: TooManyRequests | None = None
         self.refill: asyncio.Future[None] | None = None
         self._seen = 0.0
         self._window_at = 0.0
@@ -193,6 +199,14 @@ class BucketView:
         refilled = self.tokens + max(0.0, now - self.seen_at) * rate.per_second
         held = self.lease if now < self.lease_until else 0.0
         return min(rate.burst, refilled + held)
+
+    def headers(self, now: float) -> dict[str, str]:
+        """Rate headers of a request that only this bucket counted. Once per answer, so it is kept lean."""
+        rate = self.ref.rate
+        if rate.shadow:
+            return {}
+        left = self.estimate(now)
+        return single_rate_headers(rate, int(left), math.ceil((rate.burst - left) / rate.per_second))
 
     # Without the store.
 

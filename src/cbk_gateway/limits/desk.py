@@ -26,6 +26,7 @@ class Desk:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._has_forgotten = False
         self._buckets: OrderedDict[str, BucketView] = OrderedDict()
         self._quotas: dict[tuple[str, str], QuotaView] = {}
         self._slots: dict[tuple[str, str], SlotView] = {}
@@ -87,11 +88,17 @@ class Desk:
         both = (self._slots.get((tenant_id, kind)) for kind in ("requests", "streams"))
         return tuple(one for one in both if one is not None and one.is_stale)
 
+    def has_forgotten(self) -> bool:
+        """Whether a bucket's view was forgotten since the last time this was asked."""
+        had, self._has_forgotten = self._has_forgotten, False
+        return had
+
     def _forget_one(self) -> None:
         for key, view in self._buckets.items():
             # What is held for others, or was used without the store's knowledge, must not get lost.
             if not (view.lease or view.given_back or view.is_shared):
                 del self._buckets[key]
+                self._has_forgotten = True
                 return
 
 

@@ -7,10 +7,11 @@ happens without the store is `outage.py`; what happens after the request is `boo
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 
-from cbk_gateway.errors import Refusal
+from cbk_gateway.errors import Refusal, TooManyRequests
 from cbk_gateway.limits import answers, inspection
 from cbk_gateway.limits.bookkeeping import Bookkeeping
 from cbk_gateway.limits.bucket_view import BucketView
@@ -28,6 +29,9 @@ from cbk_gateway.parties import Tenant
 from cbk_gateway.store import Store, StoreFault
 
 _MOST_PLANS = 50_000
+
+Draws = tuple[tuple[BucketView, float], ...]
+"""Views of the buckets a request draws on, with the cost of each."""
 
 
 class Limiter:
@@ -54,7 +58,7 @@ class Limiter:
         self._pacer = Pacer(self._options.max_waiting)
         self._deciding: set[asyncio.Task[Taken]] = set()
         self._refunding: set[asyncio.Task[None]] = set()
-        self._plans: dict[tuple[str, str, int, bool], tuple[Plan, Route]] = {}
+        self._plans: dict[tuple[str, str, int, bool], tuple[Plan, Route, Draws]] = {}
 
     @property
     def mode(self) -> Mode:
@@ -87,10 +91,10 @@ class Limiter:
         Raises:
             TooManyRequests: The store refused a moment ago and nothing can have changed since.
         """
-        plan = self._plan(tenant, subject, operation, is_stream=False)
+        plan, draws = self._plan(tenant, subject, operation, is_stream=False)
         if not plan.needs_no_store:
             return None
-        return self._decide_now(plan, operation, may_pace=tenant.limits.max_wait_s > 0)
+        return self._decide_now(plan, draws, operation, may_pace=tenant.limits.max_wait_s > 0)
 
     async def admit(
         self, tenant: Tenant, subject: str, operation: Operation, *, is_stream: bool = False
@@ -108,10 +112,10 @@ class Limiter:
             LimitsReached: A quota is used up.
             ServiceUnavailable: The store is away and a limit says that nothing passes unchecked then.
         """
-        plan = self._plan(tenant, subject, operation, is_stream=is_stream)
+        plan, draws = self._plan(tenant, subject, operation, is_stream=is_stream)
         may_pace = tenant.limits.max_wait_s > 0 and (not is_stream or self._options.pace_streams)
         if plan.needs_no_store and not (may_pace and self._pacer.has_queue(tenant.id)):
-            grant = self._decide_now(plan, operation, may_pace=may_pace)
+            grant = self._decide_now(plan, draws, operation, may_pace=may_pace)
             if grant is not None:
                 return grant
         request = Request(plan, operation)
@@ -136,26 +140,36 @@ class Limiter:
         self._observer.paced(tenant.id, self._now() - began)
         return grant
 
-    def _decide_now(self, plan: Plan, operation: Operation, *, may_pace: bool) -> Grant | None:
+    def _decide_now(self, plan: Plan, draws: Draws, operation: Operation, *, may_pace: bool) -> Grant | None:
         """Leases and remembered refusals only."""
         now = self._now()
-        drawn = [(self._books.desk.bucket(ref), cost) for ref, cost in plan.draws]
-        for view, cost in drawn:
+        for view, cost in draws:
             if view.lease < cost or now >= view.lease_until:
                 if now < view.blocked_until and cost >= view.blocked_cost and not may_pace:
                     view.note(cost, now)
                     raise self._remembered_refusal(plan, view, now)
                 return None
-        for view, cost in drawn:
+        for view, cost in draws:
             view.lease -= cost
             view.note(cost, now)
         self._observer.decided(plan.tenant.id, "admitted", "")
-        return Grant(self, plan, operation.route.audit_name, drawn=tuple(drawn))
+        return Grant(self, plan, operation.route.audit_name, drawn=draws)
 
     def _remembered_refusal(self, plan: Plan, view: BucketView, now: float) -> Refusal:
         self._observer.decided(plan.tenant.id, "rate", view.policy)
-        standing = answers.standing_of(view.ref.rate, view.estimate(now))
-        return answers.rate_refusal(standing, view.blocked_until - now, (standing,))
+        seconds = max(1, math.ceil(view.blocked_until - now))
+        known = view.last_refusal
+        if known is None or known.headers["Retry-After"] != str(seconds):
+            standing = answers.standing_of(view.ref.rate, view.estimate(now))
+            known = view.last_refusal = answers.rate_refusal(standing, seconds, (standing,))
+        # A flood is refused in the same words for a second; an exception itself is never raised twice.
+        return TooManyRequests(
+            known.message,
+            retry_after_s=seconds,
+            reason=known.reason,
+            headers=known.headers,
+            details=known.details,
+        )
 
     async def _decide(self, request: Request, *, is_final: bool = True) -> Taken:
         """Ask the store, or decide by this worker's share when it is away."""
@@ -201,7 +215,10 @@ class Limiter:
             self, request.plan, request.name, drawn=taken.drawn, reserved=taken.reserved, slots=taken.slots
         )
 
-    def _plan(self, tenant: Tenant, subject: str, operation: Operation, *, is_stream: bool) -> Plan:
+    def _plan(
+        self, tenant: Tenant, subject: str, operation: Operation, *, is_stream: bool
+    ) -> tuple[Plan, Draws]:
+        """The limits of a request with this worker's views of them; both are remembered."""
         route = operation.route
         # Subjects matter to plans only through the bucket of their own.
         who = subject if tenant.limits.subject_rate is not None else ""
@@ -209,7 +226,7 @@ class Limiter:
         known = self._plans.get(key)
         # A reloaded tenant is another object; a route's id may be used again once the route is gone.
         if known is not None and known[0].tenant is tenant and known[1] is route:
-            return known[0]
+            return known[0], known[2]
         plan = plan_for(
             tenant,
             subject,
@@ -218,11 +235,13 @@ class Limiter:
             global_rate=self._options.global_rate,
             account_rates=self._options.account_rates,
         )
-        if route.known:
-            if len(self._plans) >= _MOST_PLANS:
-                self._plans.clear()
-            self._plans[key] = (plan, route)
-        return plan
+        draws = tuple((self._books.desk.bucket(ref), cost) for ref, cost in plan.draws)
+        if len(self._plans) >= _MOST_PLANS or self._books.desk.has_forgotten():
+            # A view the desk forgot must not live on in a plan: there would be two of one bucket.
+            self._plans.clear()
+        elif route.known:
+            self._plans[key] = (plan, route, draws)
+        return plan, draws
 
     # For operators.
 
@@ -251,6 +270,8 @@ class Limiter:
     def headers_of(self, grant: Grant) -> Mapping[str, str]:
         """Rate headers of a grant as things stand now."""
         now = self._now()
+        if len(grant.drawn) == 1 and not grant.reserved:
+            return grant.drawn[0][0].headers(now)
         everything = standings(grant.drawn, grant.reserved, self._books.server_now_us(now), now)
         if not everything:
             return {}

@@ -47,7 +47,6 @@ class LimiterEvents:
     def quota_reached(self, tenant: str, quota: str, percent: int) -> None:
         """A quota passed 80 or 100 percent."""
         self._quota_marks.add((tenant, quota, percent))
-        self._quota_use.set(percent / 100, (tenant, quota))
 
     def paced(self, tenant: str, waited_s: float) -> None:  # noqa: ARG002 - the protocol's, too many series
         """A request waited for its token and was admitted."""

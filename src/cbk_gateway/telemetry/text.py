@@ -37,7 +37,7 @@ def written(families: Families, *, is_openmetrics: bool) -> bytes:
 
 def number(value: float) -> str:
     """A number as Go writes it, which is what Prometheus' own clients do."""
-    if value.__class__ is int and 0 <= value < 1_000_000:
+    if isinstance(value, int) and 0 <= value < 1_000_000:
         return f"{value}.0"  # most of a scrape is counts
     text = repr(float(value))
     if math.isnan(value):

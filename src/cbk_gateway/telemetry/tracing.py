@@ -29,8 +29,8 @@ class TracingOptions:
     """How requests are traced.
 
     Attributes:
-        is_enabled: Whether spans are made. Default false; it costs some 50 microseconds per sampled
-            request.
+        is_enabled: Whether spans are made. Default false; a sampled request with four steps costs
+            some 170 microseconds, an unsampled one 20.
         endpoint: URL of an OTLP collector that takes traces over HTTP, such as
             `http://127.0.0.1:4318/v1/traces`. None: what the standard `OTEL_*` variables say.
         sample: Share of traces that start here and are recorded, 0 to 1. Default 0.1. The choice of a
@@ -74,6 +74,9 @@ class RequestSpan(StepSpan):
     @contextmanager
     def step(self, name: str) -> Iterator[StepSpan]:
         """A span around one step. An exception marks it as failed, by its type alone, and passes on."""
+        if not self._span.is_recording():
+            yield self  # nobody will look at the steps
+            return
         span = self._tracer.child_of(self._span, name)
         try:
             yield StepSpan(span, self._state)

@@ -1,6 +1,6 @@
-"""Hostile tokens after RFC 7515, 7519 and 8725, as tables: how to make each, and the reason it is refused for.
+"""Hostile tokens after RFC 7515, 7519 and 8725, as tables: how to make each, and why it is refused.
 
-They are meant for the issuers `corp` and `shared` of this folder's fixtures, or of a gateway set up like them.
+They are meant for the issuers `corp` and `shared` of this folder's fixtures, or for others set up like them.
 """
 
 from __future__ import annotations
@@ -231,9 +231,9 @@ CLAIM_CASES: dict[str, tuple[Reason, dict[str, Any]]] = {
     "iat text": (Reason.CLAIMS, {"iat": "0"}),
     "iat false": (Reason.CLAIMS, {"iat": False}),
     "iat absent under a lifetime bound": (Reason.CLAIMS, {"iat": None}),
-    "expired": (Reason.EXPIRED, {"exp": int(NOW) - 31}),
-    "not yet": (Reason.NOT_YET, {"nbf": int(NOW) + 31}),
-    "issued in the future": (Reason.NOT_YET, {"iat": int(NOW) + 31}),
+    "expired": (Reason.EXPIRED, {"exp": int(NOW) - 90}),
+    "not yet": (Reason.NOT_YET, {"nbf": int(NOW) + 90}),
+    "issued in the future": (Reason.NOT_YET, {"iat": int(NOW) + 90}),
     "lives too long": (Reason.LIFETIME, {"exp": int(NOW) + 3600}),
     "iss absent": (Reason.ISSUER, {"iss": None}),
     "iss number": (Reason.ISSUER, {"iss": 1}),

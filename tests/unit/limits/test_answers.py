@@ -23,6 +23,12 @@ def test_headers_name_the_limit_that_decides_and_all_that_count() -> None:
     }
 
 
+def test_the_lean_form_for_one_rate_says_the_same() -> None:
+    rate = Rate('t"x', 5, 10)
+    standing = answers.standing_of(rate, 3.7)
+    assert answers.single_rate_headers(rate, 3, 2) == answers.rate_headers(standing, (standing,))
+
+
 def test_nothing_limits_is_no_header() -> None:
     assert answers.rate_headers(None, ()) == {}
 

@@ -179,7 +179,7 @@ def create_call(body: bytes | AsyncIterator[bytes] | None = b"{}", length: int |
 async def until(condition: Callable[[], bool]) -> None:
     """Poll until `condition` holds."""
     async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - the condition is on a socket, which sets no event
+        while not condition():
             await asyncio.sleep(0.002)
 
 

@@ -40,7 +40,7 @@ R, W, S = Effect.READ, Effect.WRITE, Effect.STREAM
         (A, W, True, 1, True, False, Verdict.GIVE_UP),
     ],
 )
-def test_the_retry_rule(  # noqa: PLR0917 - the columns of the table
+def test_the_retry_rule(
     outcome: Outcome,
     effect: Effect,
     replayable: bool,

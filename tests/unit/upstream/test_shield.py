@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -62,12 +62,6 @@ async def replayed(shield: Shield, one: Attempt) -> StoredAnswer:
     decision = await shield.enter(one)
     assert isinstance(decision, Replay)
     return decision.answer
-
-
-async def waiting(until: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not until():  # noqa: ASYNC110 - the condition is in another process
-            await asyncio.sleep(0.005)
 
 
 async def test_two_deliberate_identical_writes_both_pass(store: Store) -> None:

@@ -1,0 +1,215 @@
+"""TLS towards the upstream: always verified, pinned when asked, mutual when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from cbk_gateway.upstream import Cause, Outcome, RetryOptions, StreamBroken, UpstreamFault
+from cbk_gateway.upstream.trust import public_key_pin
+
+ONCE = RetryOptions(max_attempts=1)
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@dataclass
+class Authority:
+    """A certificate authority of this test alone."""
+
+    directory: Path
+
+    def __post_init__(self) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self.certificate = self._sign(self.name, self.key, "authority", None)
+        self.ca_file = str(self.directory / "ca.pem")
+        Path(self.ca_file).write_bytes(self.certificate.public_bytes(Encoding.PEM))
+
+    def issue(self, host: str, *, days: int = 1) -> tuple[str, x509.Certificate]:
+        """A file with certificate and key for `host`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+        certificate = self._sign(name, key, host, days)
+        path = self.directory / f"{host}-{days}.pem"
+        secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        path.write_bytes(certificate.public_bytes(Encoding.PEM) + secret)
+        return str(path), certificate
+
+    def _sign(
+        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, host: str, days: int | None
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        is_authority = days is None
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=10))
+            .not_valid_after(now + datetime.timedelta(days=1 if days is None else days))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        )
+        if not is_authority:
+            other: x509.GeneralName = x509.DNSName(host)
+            if host[0].isdigit():
+                other = x509.IPAddress(ipaddress.ip_address(host))
+            builder = builder.add_extension(x509.SubjectAlternativeName([other]), critical=False)
+        return builder.sign(self.key, hashes.SHA256())
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def server_context(file: str, client_ca: str | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_ca)
+    return context
+
+
+async def answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await writer.drain()
+
+
+async def test_a_verified_connection_serves_and_is_used_again(kit: Any, authority: Authority) -> None:
+    file, certificate = authority.issue("127.0.0.1")
+    pins = ("A" * 43 + "=", "sha256/" + public_key_pin(certificate.public_bytes(Encoding.DER)))
+    async with (
+        kit.tls_server(server_context(file), answer_ok) as port,
+        kit.running(f"https://127.0.0.1:{port}", ca_file=authority.ca_file, pins=pins) as upstream,
+    ):
+        for number in range(3):
+            async with await upstream.send(kit.call()) as answer:
+                assert await answer.read(10) == b"{}"
+                assert (answer.connect_s > 0) is (number == 0)
+        assert await upstream.probe()
+
+
+@pytest.mark.parametrize(
+    ("host", "days", "trusted", "pins"),
+    [
+        ("127.0.0.1", 1, False, ()),
+        ("127.0.0.1", -1, True, ()),
+        ("elsewhere.test", 1, True, ()),
+        ("127.0.0.1", 1, True, ("A" * 43 + "=",)),
+    ],
+    ids=["unknown authority", "expired", "other name", "other pin"],
+)
+async def test_an_upstream_that_is_not_who_it_should_be_gets_no_request(
+    kit: Any, authority: Authority, host: str, days: int, trusted: bool, pins: tuple[str, ...]
+) -> None:
+    file, _ = authority.issue(host, days=days)
+    heard = []
+
+    async def listen(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+
+    ca_file = authority.ca_file if trusted else None
+    async with (
+        kit.tls_server(server_context(file), listen) as port,
+        kit.running(f"https://127.0.0.1:{port}", ca_file=ca_file, pins=pins, retry=ONCE) as upstream,
+    ):
+        with pytest.raises(UpstreamFault) as fault:
+            await upstream.send(kit.create())
+        assert (fault.value.cause, fault.value.outcome) == (Cause.TLS, Outcome.NOT_SENT)
+    assert not any(heard)
+
+
+async def test_a_client_certificate_is_shown(kit: Any, authority: Authority) -> None:
+    file, _ = authority.issue("127.0.0.1")
+    mine, _ = authority.issue("gateway.test")
+    url = "https://127.0.0.1:{}"
+    async with kit.tls_server(server_context(file, authority.ca_file), answer_ok) as port:
+        async with (
+            kit.running(url.format(port), ca_file=authority.ca_file, client_cert=mine) as upstream,
+            await upstream.send(kit.call()) as answer,
+        ):
+            assert answer.status == 200
+        async with kit.running(url.format(port), ca_file=authority.ca_file, retry=ONCE) as upstream:
+            with pytest.raises(UpstreamFault):
+                await upstream.send(kit.create())
+
+
+async def test_an_address_may_be_fixed_while_the_name_is_still_checked(
+    kit: Any, authority: Authority
+) -> None:
+    file, _ = authority.issue("api.upstream.test")
+    async with (
+        kit.tls_server(server_context(file), answer_ok) as port,
+        kit.running(
+            "https://api.upstream.test", ca_file=authority.ca_file, addresses=(f"127.0.0.1:{port}",)
+        ) as upstream,
+        await upstream.send(kit.call()) as answer,
+    ):
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("politely", [True, False])
+async def test_a_body_that_ends_with_the_connection_must_end_politely(
+    kit: Any, authority: Authority, politely: bool
+) -> None:
+    """Without TLS's own farewell anybody on the way could have cut the body short (RFC 8446 6.1)."""
+    file, _ = authority.issue("127.0.0.1")
+
+    async def answer_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        await writer.drain()
+        if not politely:
+            writer.transport.get_extra_info("socket").shutdown(1)
+            writer.transport.abort()
+
+    async with (
+        kit.tls_server(server_context(file), answer_and_close) as port,
+        kit.running(f"https://127.0.0.1:{port}", ca_file=authority.ca_file) as upstream,
+        await upstream.send(kit.call()) as answer,
+    ):
+        if politely:
+            assert await answer.read(100) == b"all of it"
+        else:
+            with pytest.raises(StreamBroken):
+                await answer.read(100)
+
+
+async def test_a_request_that_may_have_arrived_over_tls_is_unknown(kit: Any, authority: Authority) -> None:
+    file, _ = authority.issue("127.0.0.1")
+
+    async def read_and_close(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with (
+        kit.tls_server(server_context(file), read_and_close) as port,
+        kit.running(f"https://127.0.0.1:{port}", ca_file=authority.ca_file) as upstream,
+    ):
+        with pytest.raises(UpstreamFault) as fault:
+            await upstream.send(kit.create())
+        assert (fault.value.outcome, fault.value.attempts) == (Outcome.UNKNOWN, 1)
+
+
+def test_a_missing_certificate_file_is_an_error_at_start(kit: Any) -> None:
+    async def start() -> None:
+        async with kit.running("https://127.0.0.1", ca_file="/nowhere.pem"):
+            pass
+
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(start())
