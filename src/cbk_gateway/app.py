@@ -27,11 +27,12 @@ from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.pipeline import Pipeline
 from cbk_gateway.server import Port, bound_socket
-from cbk_gateway.settings.load import Loaded, load_tenants_of
+from cbk_gateway.settings.load import Loaded
 from cbk_gateway.store import Store, open_store
 from cbk_gateway.telemetry import AccessLog, Metrics, report_process, watch_loop_lag
 from cbk_gateway.tenancy import Change, Registry
 from cbk_gateway.tenancy.credentials import Credentials
+from cbk_gateway.tenancy.directory import Directory
 from cbk_gateway.tenancy.ownership import Ownership
 from cbk_gateway.upstream import Upstream
 
@@ -59,6 +60,9 @@ class Gateway:
         admin_url: Base URL of the operators' port, once started.
         parts: What requests meet.
         minter: The gateway's own issuer, if it has one.
+        store: What requests share.
+        directory: Where the tenants come from.
+        is_draining: Whether it is being stopped.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Gateway:
         self._stack = contextlib.AsyncExitStack()
         self.parts: Parts
         self.store: Store
+        self.directory: Directory
         self.is_draining = False
 
     async def __aenter__(self) -> Self:
@@ -118,8 +123,8 @@ class Gateway:
     async def _start_parts(self) -> Parts:
         loaded, settings, enter = self.loaded, self.loaded.settings, self._stack.push_async_callback
         metrics = Metrics(tenant_cap=settings.telemetry.tenant_cap, worker=self.identification.worker)
-        tenants = self._tenants if self._tenants is not None else load_tenants_of(loaded)
-        registry = Registry(tenants)
+        registry = Registry()
+        credentials = Credentials(assembly.tenancy_options(loaded).rotation, metrics.tenancy)
 
         self.store = await open_store(assembly.store_options(loaded))
         enter(self.store.close)
@@ -151,8 +156,8 @@ class Gateway:
         parts = Parts(
             identity=identity,
             registry=registry,
-            credentials=Credentials(observer=metrics.tenancy),
-            ownership=Ownership(self.store, observer=metrics.tenancy),
+            credentials=credentials,
+            ownership=Ownership(self.store, assembly.tenancy_options(loaded), metrics.tenancy),
             limiter=limiter,
             cache=cache,
             journal=journal,

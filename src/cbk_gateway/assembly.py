@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cbk_gateway.audit import JournalOptions
+from cbk_gateway.audit.retention import RetentionOptions
 from cbk_gateway.cache import CacheOptions, Consistency
 from cbk_gateway.exchange import Network, parse_networks
 from cbk_gateway.identity import (
@@ -32,11 +33,16 @@ from cbk_gateway.parties import Rate
 from cbk_gateway.request_body import BodyBounds
 from cbk_gateway.secret import Secret
 from cbk_gateway.settings import Problem, SettingsError
-from cbk_gateway.settings.gateway import ClassTimeouts, RateSettings
+from cbk_gateway.settings.gateway import ClassTimeouts, RateSettings, VaultSettings
 from cbk_gateway.settings.identity import IssuerSettings, VerifyKeySettings
 from cbk_gateway.settings.load import Loaded, Report, check, load
 from cbk_gateway.store import StoreOptions
 from cbk_gateway.telemetry import AccessLogOptions
+from cbk_gateway.tenancy.cipher import CipherFault, MasterKeys, master_keys
+from cbk_gateway.tenancy.key_source import KeySource
+from cbk_gateway.tenancy.observer import TenancyObserver
+from cbk_gateway.tenancy.options import RotationOptions, TenancyOptions, VaultOptions
+from cbk_gateway.tenancy.vault import Vault
 from cbk_gateway.upstream import UpstreamOptions
 from cbk_gateway.upstream.options import DEFAULT_TIMEOUTS, Timeouts
 
@@ -95,6 +101,58 @@ def identity_options(loaded: Loaded, own: Minter | None) -> IdentityOptions:
         )
     except ValueError as fault:
         raise SettingsError([Problem(loaded.name, "identity", str(fault), "")]) from fault
+
+
+def key_source(loaded: Loaded, observer: TenancyObserver) -> KeySource:
+    """Where upstream keys come from.
+
+    Raises:
+        SettingsError: The master key or Vault cannot be used.
+    """
+    settings = loaded.settings.tenancy
+    master: MasterKeys | None = None
+    configured = loaded.environ.get("CBK_GATEWAY_MASTER_KEY")
+    secret = Secret(configured) if configured else None
+    if settings.master_key is not None:
+        secret = loaded.secret("tenancy.master_key", settings.master_key)
+    if secret is not None:
+        try:
+            master = master_keys(secret)
+        except CipherFault as fault:
+            raise SettingsError([Problem(loaded.name, "tenancy.master_key", str(fault), "")]) from None
+    vault = Vault(_vault_options(loaded, settings.vault)) if settings.vault is not None else None
+    return KeySource(
+        loaded.environ, allow_inline=loaded.allow_inline, master=master, vault=vault, observer=observer
+    )
+
+
+def tenancy_options(loaded: Loaded) -> TenancyOptions:
+    """How upstream keys rotate."""
+    return TenancyOptions(rotation=RotationOptions(canary_share=loaded.settings.tenancy.canary_share))
+
+
+def retention_options(loaded: Loaded) -> RetentionOptions:
+    """How long the journal's records stay."""
+    settings = loaded.settings.audit.retention
+    return RetentionOptions(
+        compress_after_s=settings.compress_after_s,
+        max_age_s=settings.max_age_s,
+        max_bytes=settings.max_bytes,
+        held_tenants=frozenset(settings.held_tenants),
+    )
+
+
+def _vault_options(loaded: Loaded, settings: VaultSettings) -> VaultOptions:
+    return VaultOptions(
+        address=settings.address,
+        token=loaded.secret("tenancy.vault.token", settings.token) if settings.token is not None else None,
+        token_file=loaded.path(settings.token_file) if settings.token_file is not None else None,
+        kubernetes_role=settings.kubernetes_role,
+        kubernetes_mount=settings.kubernetes_mount,
+        namespace=settings.namespace,
+        ca_file=loaded.path(settings.ca_file) if settings.ca_file is not None else None,
+        refresh_s=settings.refresh_s,
+    )
 
 
 def limiter_options(loaded: Loaded) -> LimiterOptions:

@@ -48,6 +48,13 @@ def settled(x: Exchange) -> tuple[Operation, Principal, Tenant]:
     return x.operation, x.principal, x.tenant
 
 
+async def check_body(parts: Parts, x: Exchange) -> None:
+    """Refuse a body that names another tenant's object, where tenants share an account."""
+    operation, _, tenant = settled(x)
+    if x.body is not None and x.body.whole:
+        await parts.ownership.check_body(tenant, operation, x.body.whole)
+
+
 async def send(parts: Parts, x: Exchange, body: TakenBody | None, *, accept: str | None = None) -> Answer:
     """Send the request upstream under the tenant's credential, once per exchange; wait for the head.
 

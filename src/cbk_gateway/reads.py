@@ -14,7 +14,7 @@ from aiohttp import web
 
 from cbk_gateway import forwarding, request_body, settling
 from cbk_gateway.cache import CacheKeyParts, Fill, Hit, StoredAnswer
-from cbk_gateway.errors import Refusal
+from cbk_gateway.errors import NotAuthorized, Refusal
 from cbk_gateway.exchange import Exchange
 from cbk_gateway.operation import Effect
 from cbk_gateway.parties import Tenant
@@ -37,17 +37,19 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     operation, _, tenant = forwarding.settled(x)
     if not operation.is_cacheable:
         return await _forward(parts, x)
+    is_filtered = parts.ownership.filters(tenant, operation)
     found = await parts.cache.recall(
         operation,
         key_parts(x, tenant),
         bypass=wants_bypass(x, tenant),
-        if_none_match=x.header("If-None-Match"),
-        accept_encoding=x.header("Accept-Encoding"),
+        # An account's list is kept whole; what one of several tenants sees of it has no tag of its own.
+        if_none_match=None if is_filtered else x.header("If-None-Match"),
+        accept_encoding=None if is_filtered else x.header("Accept-Encoding"),
     )
     if isinstance(found, Hit):
         if found.refresh is not None:
             parts.background.spawn(_refresh(parts, x, found.refresh))
-        return _answer_hit(parts, x, found, "stale" if "stale" in found.cache_status else "hit")
+        return await _answer_hit(parts, x, found, "stale" if "stale" in found.cache_status else "hit")
     x.cache_status = found.cache_status
     if not isinstance(found, Fill):
         x.cache_label = "bypass"
@@ -62,9 +64,9 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
             filling.cancel()
         raise
     if isinstance(filled, Hit):
-        return _answer_hit(parts, x, filled, "stale")
+        return await _answer_hit(parts, x, filled, "stale")
     if isinstance(filled, StoredAnswer):
-        return _answer_hit(parts, x, filled, "miss")
+        return await _answer_hit(parts, x, filled, "miss")
     async with filled.answer:
         await forwarding.pass_on(parts, x, filled.answer, filled.pieces)
     settling.settle(parts, x, None)
@@ -122,10 +124,15 @@ async def _fill(parts: Parts, x: Exchange, fill: Fill) -> Hit | StoredAnswer | _
     return _Overflow(answer, forwarding.chained(body, rest))
 
 
-def _answer_hit(parts: Parts, x: Exchange, hit: Hit | StoredAnswer, label: str) -> web.Response:
+async def _answer_hit(parts: Parts, x: Exchange, hit: Hit | StoredAnswer, label: str) -> web.Response:
+    operation, _, tenant = forwarding.settled(x)
     x.cache_label = "collapsed" if "collapsed" in hit.cache_status else label
     x.cache_status = hit.cache_status
-    response = x.answer(hit.status, hit.headers, hit.body)
+    headers, body = hit.headers, hit.body
+    if hit.status == 200 and parts.ownership.filters(tenant, operation):
+        body = await parts.ownership.filter_list(tenant, operation, body)
+        headers = tuple(pair for pair in headers if pair[0].lower() != "etag")
+    response = x.answer(hit.status, headers, body)
     settling.settle(parts, x, None)
     return response
 
@@ -140,16 +147,32 @@ async def _refresh(parts: Parts, x: Exchange, fill: Fill) -> None:
 
 async def _forward(parts: Parts, x: Exchange) -> web.StreamResponse:
     """Pass a read through uncached: downloads, exports, searches, subscriptions."""
-    operation, _, _ = forwarding.settled(x)
+    operation, _, tenant = forwarding.settled(x)
     if x.body is None and x.request.method == "POST":
         x.body = await request_body.take(x.request, parts.bounds)
+    await forwarding.check_body(parts, x)
+    # What has to be looked into must come uncoded.
+    accept = (x.header("Accept") or "*/*") if parts.ownership.filters(tenant, operation) else None
     try:
-        answer = await forwarding.send(parts, x, x.body)
+        answer = await forwarding.send(parts, x, x.body, accept=accept)
     except UpstreamFault as fault:
         settling.settle_fault(parts, x, fault, None)
         raise
     async with answer:
+        if answer.status == 200 and parts.ownership.filters(tenant, operation):
+            return await _answer_filtered(parts, x, answer)
         reader = forwarding.reader_for(operation, answer) if operation.effect is Effect.STREAM else None
         await forwarding.pass_on(parts, x, answer, answer.chunks(), reader=reader)
     settling.settle_fault(parts, x, None, reader)
     return forwarding.response_of(x)
+
+
+async def _answer_filtered(parts: Parts, x: Exchange, answer: Answer) -> web.Response:
+    """A list of an account that several tenants share, with this tenant's own items only."""
+    operation, _, tenant = forwarding.settled(x)
+    body, rest = await forwarding.gather(answer, parts.max_whole_bytes)
+    if rest is not None:
+        raise NotAuthorized("The list is too long to be told apart by owner.", reason="isolation")
+    own = await parts.ownership.filter_list(tenant, operation, body)
+    settling.settle(parts, x, None)
+    return x.answer(answer.status, answer.headers, own)

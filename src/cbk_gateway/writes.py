@@ -16,7 +16,7 @@ from aiohttp import web
 from cbk_gateway import forwarding, request_body, settling
 from cbk_gateway.audit import Act, Intent, OnFailure, Outcome, Result
 from cbk_gateway.cache import WriteMark
-from cbk_gateway.errors import Refusal
+from cbk_gateway.errors import NotFound, Refusal
 from cbk_gateway.exchange import Exchange
 from cbk_gateway.limits.usage import UsageReader
 from cbk_gateway.parts import Parts
@@ -57,6 +57,7 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     operation, _, _ = forwarding.settled(x)
     if x.body is None:
         x.body = await request_body.take(x.request, parts.bounds)
+    await forwarding.check_body(parts, x)
     write = _Write(parts, x, await _intend(parts, x))
     try:
         write.mark = await parts.cache.begin_write(
@@ -107,7 +108,7 @@ def _act(parts: Parts, x: Exchange) -> Act:
 async def _pass_back(write: _Write, upstream_answer: Answer) -> web.StreamResponse:
     """Pass the answer back; its end is held until nobody can be served from before the write."""
     parts, x = write.parts, write.x
-    operation, _, _ = forwarding.settled(x)
+    operation, _, tenant = forwarding.settled(x)
     write.reader = forwarding.reader_for(operation, upstream_answer)
     if forwarding.form_of(upstream_answer) is not None:
         # Events are not held back: while an open-ended write is open nothing of the account is served
@@ -125,6 +126,10 @@ async def _pass_back(write: _Write, upstream_answer: Answer) -> web.StreamRespon
     write.reader.feed(body)
     write.answer_ids = _ids_in(body) if upstream_answer.status < 300 else ()
     await _finish_mark(write)
+    if upstream_answer.status < 300 and not await parts.ownership.remember(
+        tenant, operation, write.answer_ids
+    ):
+        raise NotFound("There is no such object.", reason="isolation")
     write.ending = "complete"
     return x.answer(upstream_answer.status, upstream_answer.headers, body)
 

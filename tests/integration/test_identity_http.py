@@ -176,15 +176,23 @@ async def test_the_open_stream_of_a_revoked_token_ends_and_others_go_on(
                 session.post(
                     url,
                     json={},
-                    headers={"Authorization": f"Bearer {forge.token(forge.claims(jti=token_id, scope='*'))}"},
+                    headers={"Authorization": f"Bearer {token}", "Accept": "application/jsonl"},
                 )
             )
             for token in tokens
         ]
-        assert (revoked.status, other.status) == (200, 200)
+        for stream in (revoked, other):
+            assert b"nop" in await stream.content.readline()
         await elsewhere.revoke(token_id=ids[0])
         async with asyncio.timeout(20):
             with contextlib.suppress(aiohttp.ClientPayloadError):
                 while await revoked.content.readany():
                     pass
-        assert not other.content.at_eof()
+        published = f"{stage.url}/api/v1/channel/room/publish"
+        message = {"message": {"text": "still here"}}
+        async with session.post(
+            published, json=message, headers={"Authorization": f"Bearer {tokens[1]}"}
+        ) as answer:
+            assert answer.status == 200
+        async with asyncio.timeout(20):
+            assert b"still here" in await other.content.readline()

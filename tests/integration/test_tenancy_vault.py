@@ -187,11 +187,11 @@ async def test_the_last_good_value_stays_while_vault_is_away(scripted: ScriptedV
         scripted.status = 500
         second = await keys.following([REFERENCE], None)
         assert first.secret(REFERENCE) == second.secret(REFERENCE) == Secret("sk-from-vault")
-        assert len(keys.vault_problems) == 1
+        assert heard.events == ["vault failed"]
         scripted.status, scripted.secret = 200, {"data": {"data": {"key": "sk-newer"}}}
         third = await keys.following([REFERENCE], None)
         assert third.secret(REFERENCE).reveal() == "sk-newer"
-    assert keys.vault_problems == ()
+    assert not keys.vault_problems
     assert heard.events == ["vault failed", "vault recovered"]
 
 

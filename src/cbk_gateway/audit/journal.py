@@ -167,7 +167,9 @@ class Journal:
         if (act.on_failure or self.options.on_failure) is OnFailure.ALLOW:
             self._observer.allowed(verdict)
             return intent
-        intent.close(Outcome(Result.NOT_SENT, reason=f"audit_{verdict}"))
+        if verdict == "deadline":
+            # Its record may still become durable, and must not look like a write that went out.
+            intent.close(Outcome(Result.NOT_SENT, reason="audit_deadline"))
         raise self._refusal(verdict)
 
     def note(self, kind: str, fields: Mapping[str, object]) -> None:

@@ -137,7 +137,7 @@ class SegmentLog:
             OSError: They are not durable, and the chain stands where it stood.
         """
         if self._fd is None:
-            self.open_next("lost" if self.position.segment else "started")
+            self._reopen()
         else:
             self._return_if_moved()
         try:
@@ -232,6 +232,12 @@ class SegmentLog:
     def _loss(self, lost: _SegmentLostError) -> dict[str, object]:
         return {"lost": {"segment": lost.segment, "reason": lost.reason, "after_seq": self.position.head.seq}}
 
+    def _reopen(self) -> None:
+        """Go on after a segment that could be neither used nor replaced when it failed. Raises OSError."""
+        position = self.position
+        lost = {"segment": position.segment, "reason": "unusable", "after_seq": position.head.seq}
+        self.open_next("lost", {"lost": lost})
+
     def _return_if_moved(self) -> None:
         """Put a deleted or replaced segment back and go on in a new one. Raises OSError."""
         fd = self._fd
@@ -259,6 +265,10 @@ class SegmentLog:
                 offset += len(chunk)
             self._disk.sync(copy)
             self._disk.sync_directory(self.folder)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._path.unlink()  # the next commit begins the copy anew
+            raise
         finally:
             self._disk.close(copy)
         return offset == self.size

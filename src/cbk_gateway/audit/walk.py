@@ -201,6 +201,9 @@ class ChainWalk:
         around: _Surroundings,
     ) -> Iterator[Finding]:
         link = take_apart(line)
+        if link is None and around.ends_at is not None and self._head.seq >= around.ends_at:
+            yield self._finding("note", place, "left over from a failed write")
+            return
         if link is None:
             yield from self._not_a_record(line, place, is_last=not following, is_growing=around.is_growing)
             return

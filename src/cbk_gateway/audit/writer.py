@@ -21,6 +21,7 @@ import structlog
 
 from cbk_gateway.audit.disk import Disk
 from cbk_gateway.audit.options import JournalFault, JournalObserver, JournalOptions
+from cbk_gateway.audit.record import encode, stamp
 from cbk_gateway.audit.segment import SegmentLog
 from cbk_gateway.audit.startup import open_log, recover_others
 
@@ -172,6 +173,8 @@ class JournalWriter:
     def _patience_s(self) -> float:
         """How long to sleep: outcomes that wait must not wait long."""
         log = self._log
+        if self.state.trouble is not None:
+            return _TICK_S  # a failing disk is not asked more often than that on its own account
         is_busy = bool(self.pending or self._kept or (log is not None and log.position.open_from))
         return min(self._options.outcome_delay_s, _TICK_S) if is_busy else _TICK_S
 
@@ -181,6 +184,9 @@ class JournalWriter:
         batch = self._take()
         if batch and self._last_batch > 1 and len(batch) < self._last_batch:
             self._wait_for_company(batch)
+        if self.state.trouble is not None and not batch and not self._kept:
+            # Nobody may be sending writes to a gateway that is not ready: it must find out by itself.
+            self._kept.append(Entry(encode({"time": stamp(), "kind": "admin", "what": "journal_probe"})))
         if batch or self._kept:
             self._last_batch = len(batch)
             self._commit(batch)

@@ -10,7 +10,10 @@ write that could have changed it has been acknowledged since it was fetched, whi
     copy.py            one answer in this process and its representations
     memory.py          the worker's own tier
     shelf.py, lua/     the shared tier: epochs, entries, leases, marks
-    membership.py      the invalidation feed, with its proof
+    shared.py          one copy of `platform/*` for all accounts
+    feed.py            the subscription on which workers hear one another
+    membership.py      leases on memory, announcements, and why they are enough
+    tiers.py           what the parts of one worker share
     writes.py          what surrounds a write; outages
     flight.py          coalescing within a worker
     fill.py, cache.py  what the pipeline calls

@@ -22,7 +22,9 @@ class Ask:
 
     Attributes:
         account: Whose it is.
+        credential_class: What kind of credential asks.
         digest: Its name.
+        shared_digest: The name that it has for all accounts together.
         reads: Types whose epochs it depends on.
         ttl_s: Seconds that the configuration gives it.
         resource: Its type.
@@ -36,7 +38,9 @@ class Ask:
     """
 
     account: str
+    credential_class: str
     digest: str
+    shared_digest: str
     reads: tuple[str, ...]
     ttl_s: float
     resource: str
@@ -74,7 +78,9 @@ def ask_of(operation: Operation, parts: keys.CacheKeyParts, options: CacheOption
             is_jsonl, accept, take = True, keys.JSON, representation.take_of(operation.query)
     return Ask(
         account=parts.account,
+        credential_class=parts.credential_class,
         digest=keys.digest(operation, parts, accept),
+        shared_digest=keys.digest(operation, _nobody(parts), accept),
         reads=keys.epoch_types(operation),
         ttl_s=ttl_s,
         resource=route.resource,
@@ -87,3 +93,8 @@ def ask_of(operation: Operation, parts: keys.CacheKeyParts, options: CacheOption
         is_global=route.lifetime is route.lifetime.GLOBAL,
         label=operation.path + ("?" + operation.query if operation.query else ""),
     )
+
+
+def _nobody(parts: keys.CacheKeyParts) -> keys.CacheKeyParts:
+    """What an answer depends on, but for who asks."""
+    return keys.CacheKeyParts("", "", None, parts.accept, parts.timezone)

@@ -129,6 +129,10 @@ class Cache:
             return self._pass("miss", "store-away")
         if self._tiers.is_declined(ask.digest, now):
             return self._pass("miss", "uncacheable")
+        if self._tiers.shared.may_serve(ask):
+            hit = await self._from_shared(ask, wish)
+            if hit is not None:
+                return hit
         return await self._coalesce(ask, wish, now + self._options.collapse_wait_s)
 
     async def begin_write(
@@ -150,6 +154,14 @@ class Cache:
             StoreFault: The store is away; they are dropped here now and everywhere when it is back.
         """
         await self._writes.purge(account, types or frozenset({ALL_TYPES}), "purge")
+
+    async def purge_shared(self) -> None:
+        """Drop the copies of `platform/*` that serve all accounts.
+
+        Raises:
+            StoreFault: The store is away.
+        """
+        await self._tiers.shared.purge()
 
     async def show(self, account: str, *, limit: int = 1000) -> list[Shown]:
         """What the store keeps for an account: name, type and path, bytes, time of expiry.
@@ -188,6 +200,20 @@ class Cache:
             if wish.accept_encoding is not None and copy.form.gzip is None:
                 tiers.compress_later(copy, copy.form)
             self._observer.hit("l1")
+        return hit
+
+    async def _from_shared(self, ask: Ask, wish: Wish) -> Hit | None:
+        try:
+            copy = await self._tiers.shared.find(ask)
+        except StoreFault:
+            self._membership.note_fault()
+            return None
+        if copy is None:
+            return None
+        now = self._tiers.now()
+        hit = copy.hit(now, wish, status.hit(copy.ttl_s(now), detail="shared"))
+        if hit is not None:
+            self._observer.hit("shared")
         return hit
 
     def _pass(self, forward: str, reason: str) -> Pass:

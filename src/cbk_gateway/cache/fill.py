@@ -140,6 +140,7 @@ class Fill:
             self._tiers.flights.close(self.flight)
             self.flight.land(Answered(copy, upstream_status, is_stored))
             self._tiers.woken(self.ask.digest)
+        self._tiers.vote_later(self.ask, copy, verdict.ttl_s)
         said = status.forwarded(
             self._reason,
             status=upstream_status,

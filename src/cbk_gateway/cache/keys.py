@@ -23,7 +23,6 @@ from cbk_gateway.operation.kinds import ANY_WRITE
 
 JSON: Final = "application/json"
 JSONL: Final = "application/jsonl"
-SHARED_ACCOUNT: Final = "~shared"
 _SAFE: Final = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@:"
 
 

@@ -7,6 +7,7 @@ is `cache.py`'s, writing is `writes.py`'s, and hearing of writes `membership.py`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from cbk_gateway.cache import representation
+from cbk_gateway.cache.ask import Ask
 from cbk_gateway.cache.copy import Copy, Form
 from cbk_gateway.cache.flight import Flight, Flights
 from cbk_gateway.cache.memory import Memory
 from cbk_gateway.cache.observer import CacheObserver
 from cbk_gateway.cache.options import CacheOptions
+from cbk_gateway.cache.shared import SharedTier, may_share
 from cbk_gateway.cache.shelf import Shelf
 from cbk_gateway.store import Store, StoreFault
 
@@ -46,6 +49,7 @@ class Tiers:
         self.observer = observer
         self.now = clock
         self.shelf = Shelf(store, options)
+        self.shared = SharedTier(store, options, clock)
         self.memory = Memory(options.l1_max_bytes, options.account_share)
         self.flights: Flights[Copy, Fill] = Flights(self.new_token)
         self.fills: WeakSet[Fill] = WeakSet()
@@ -160,6 +164,17 @@ class Tiers:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+
+    def vote_later(self, ask: Ask, copy: Copy, ttl_s: float) -> None:
+        """Let an answer count towards one copy for all accounts."""
+        if copy.entry.status == 200:
+            self.shared.prove(ask)
+            if self.options.shared_platform and may_share(ask):
+                self.spawn(self._vote(ask, copy, ttl_s))
+
+    async def _vote(self, ask: Ask, copy: Copy, ttl_s: float) -> None:
+        with contextlib.suppress(StoreFault):
+            await self.shared.vote(ask, copy.entry, ttl_s)
 
     async def _compress(self, copy: Copy, form: Form) -> None:
         packed = await asyncio.to_thread(representation.compressed, form.plain.body)

@@ -166,6 +166,21 @@ class CacheSettings(Section):
     )
 
 
+class RetentionSettings(Section):
+    """How long the journal's records stay. Nothing is removed unless a bound is set."""
+
+    compress_after_s: Seconds | None = Field(
+        86_400.0, description="Closed segments are compressed at this age."
+    )
+    max_age_s: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Seconds after which segments go."
+    )
+    max_bytes: Bytes | None = Field(
+        None, description="Size of the journal above which the oldest segments go."
+    )
+    held_tenants: tuple[str, ...] = Field((), description="Tenants under legal hold: their records stay.")
+
+
 class AuditSettings(Section):
     """The journal of writes."""
 
@@ -184,6 +199,9 @@ class AuditSettings(Section):
     signing_key: Path | None = Field(
         None, description="PEM file (Ed25519) that signs checkpoints; outside the folder."
     )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="How long records stay."
+    )
 
 
 class RateSettings(Section):
@@ -199,6 +217,33 @@ class LimitsSettings(Section):
     overall: RateSettings | None = Field(None, description="A bucket for all traffic of this deployment.")
     accounts: dict[str, RateSettings] = Field(
         default_factory=dict, description="Buckets per upstream account."
+    )
+
+
+class VaultSettings(Section):
+    """HashiCorp Vault, for `vault:` references to upstream keys (KV version 2)."""
+
+    address: str = Field(description="`https://vault.example.com:8200`; http on loopback only.")
+    token: str | None = Field(None, description="Secret reference to a token; or use `kubernetes_role`.")
+    token_file: Path | None = Field(None, description="File with a token, as Vault's agent writes it.")
+    kubernetes_role: str | None = Field(None, description="Role of the Kubernetes auth method.")
+    kubernetes_mount: str = Field("kubernetes", description="Where that method is mounted.")
+    namespace: str | None = Field(None, description="Vault Enterprise namespace.")
+    ca_file: Path | None = Field(None, description="PEM file of the authorities that vouch for it.")
+    refresh_s: Seconds = Field(60.0, description="Seconds between two readings of the secrets.")
+
+
+class TenancySettings(Section):
+    """Upstream keys: where they are kept, and how they rotate."""
+
+    master_key: str | None = Field(
+        None,
+        description="Secret reference to ID:BASE64[,ID:BASE64]: seals keys that the admin API stores, the "
+        "first one for new seals. CBK_GATEWAY_MASTER_KEY is used when unset.",
+    )
+    vault: VaultSettings | None = Field(None, description="Where `vault:` references lead.")
+    canary_share: float = Field(
+        0.05, ge=0, le=1, description="Share of safe GETs that try a `next_key` first."
     )
 
 
@@ -244,6 +289,7 @@ class GatewaySettings(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings, description="Redis or Valkey.")
     identity: IdentitySettings = Field(default_factory=IdentitySettings, description="Whose tokens count.")
     tenants_file: Path = Field(Path("tenants.yaml"), description="The tenants, relative to this file.")
+    tenancy: TenancySettings = Field(default_factory=TenancySettings, description="Upstream keys.")
     limits: LimitsSettings = Field(default_factory=LimitsSettings, description="Limits above the tenants'.")
     cache: CacheSettings = Field(default_factory=CacheSettings, description="Remembered answers.")
     audit: AuditSettings = Field(default_factory=AuditSettings, description="The journal.")

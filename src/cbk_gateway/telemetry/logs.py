@@ -188,13 +188,14 @@ def _as_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
 _PROCESSORS: Final[list[structlog.typing.Processor]] = [
     _drop_below_level,
     structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
     _add_logger_name,
     _add_ids,
-    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     structlog.processors.StackInfoRenderer(),
     structlog.processors.format_exc_info,
     _redact,
+    # After redaction come only words of our own.
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     _render,
 ]
 

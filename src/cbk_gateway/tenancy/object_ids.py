@@ -86,12 +86,15 @@ def is_nested(operation: Operation) -> bool:
 
 
 def query_ids(query: str) -> frozenset[str]:
-    """Ids that a query names, in members such as `botId` or `botIds`, comma lists included."""
+    """Ids that a query names, in members such as `botId` or `botIds`, comma lists included.
+
+    A cursor is not one: it names the last item of a page, which may have been filtered out of it.
+    """
     if "Id" not in query and "id" not in query:
         return frozenset()
     found: set[str] = set()
     for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=1000):
-        if _ID_MEMBER.search(name.rstrip("]")) or name == "cursor":
+        if _ID_MEMBER.search(name.rstrip("[]")):
             found.update(part for part in value.split(",") if part)
     return frozenset(found)
 

@@ -27,6 +27,7 @@ from cbk_gateway.upstream.framing import BodyEnd
 from cbk_gateway.upstream.options import Timeouts
 from cbk_gateway.upstream.outcomes import Cause, Outcome, StreamBroken, UpstreamFault
 from cbk_gateway.upstream.reading import AnswerReader, Bounds, Fields, Unacceptable
+from cbk_gateway.upstream.trust import said_farewell
 
 _SALVAGE_BYTES: Final = 1 << 20
 _FIRST_FATE_WAIT_S: Final = 0.001
@@ -345,9 +346,9 @@ class Connection(asyncio.Protocol):
         self._on_made(self)
 
     def eof_received(self) -> bool:
-        """The upstream finished sending. Over TLS this is its close_notify, never a bare end of TCP."""
+        """The upstream finished sending."""
         self._eof = True
-        if self.phase is Phase.RECEIVING and self._reader.end is BodyEnd.CLOSE:
+        if self.phase is Phase.RECEIVING and self._reader.end is BodyEnd.CLOSE and self._ended_politely():
             self._finish()
         elif self.phase is Phase.IDLE:
             self._close()
@@ -358,6 +359,11 @@ class Connection(asyncio.Protocol):
         else:
             self.fail(Cause.CLOSED, "closed by the upstream")
         return False
+
+    def _ended_politely(self) -> bool:
+        if not self._secure or self._transport is None:
+            return True
+        return said_farewell(self._transport.get_extra_info("ssl_object"))
 
     def _await_fate(self, wait_s: float) -> None:
         """Fail the exchange as soon as it is clear, or too late to wait, whether the request arrived."""

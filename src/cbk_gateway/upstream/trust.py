@@ -50,3 +50,18 @@ def check_pins(certificate: bytes | None, pins: tuple[str, ...]) -> None:
     shown = public_key_pin(certificate) if certificate else ""
     if not any(hmac.compare_digest(shown, pin.removeprefix("sha256/")) for pin in pins):
         raise UpstreamFault(Cause.TLS, Outcome.NOT_SENT, "the certificate's key matches no pin")
+
+
+def said_farewell(tls: ssl.SSLObject | None) -> bool:
+    """Whether the peer ended TLS itself (close_notify, RFC 8446 section 6.1), not just TCP under it.
+
+    Without it anybody on the way could have cut the last message short.
+    """
+    if tls is None:
+        return False
+    try:
+        return tls.read(1) == b""
+    except ssl.SSLZeroReturnError:
+        return True
+    except ssl.SSLError:
+        return False

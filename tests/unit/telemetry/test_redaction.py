@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbk_gateway.secret import Secret
-from cbk_gateway.telemetry.redaction import HIDDEN, redact, redact_item, redact_text
+from cbk_gateway.telemetry.redaction import _CREDENTIAL, HIDDEN, redact, redact_item, redact_text
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhY21lIn0.c2lnbmF0dXJlLW9mLXRoaXM"
 KEY = "sk-" + "0123456789abcdef" * 4
@@ -81,3 +81,8 @@ def test_wherever_it_stands_a_credential_is_hidden(value: object) -> None:
     shown = str(redact(value))
     assert KEY not in shown
     assert JWT not in shown
+
+
+@given(st.from_regex(_CREDENTIAL, fullmatch=True))
+def test_the_quick_look_misses_nothing_that_the_expression_finds(text: str) -> None:
+    assert redact_text(text) == HIDDEN

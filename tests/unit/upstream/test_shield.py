@@ -215,11 +215,11 @@ async def test_the_store_holds_no_content_and_forgets(store: Store) -> None:
     keys = await store.client.keys("*")
     assert len(keys) == 3
     for key in keys:
-        assert key.startswith(b"cbkgw:{acme}:shield:")
-        assert b"secret-key" not in key
+        assert bytes(key).startswith(b"cbkgw:{acme}:shield:")
+        assert b"secret-key" not in bytes(key)
         assert await store.client.pttl(key) > 0
         if await store.client.type(key) == b"string":
-            assert b"bot-1" not in await store.client.get(key)
+            assert b"bot-1" not in bytes(await store.client.get(key))
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Authority:
     def _sign(
         self, name: x509.Name, key: ec.EllipticCurvePrivateKey, host: str, days: int | None
     ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         is_authority = days is None
         builder = (
             x509.CertificateBuilder()
@@ -58,8 +58,8 @@ class Authority:
             .issuer_name(self.name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=10))
-            .not_valid_after(now + datetime.timedelta(days=1 if days is None else days))
+            .not_valid_before(now - dt.timedelta(days=10))
+            .not_valid_after(now + dt.timedelta(days=1 if days is None else days))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         )
         if not is_authority:
@@ -150,9 +150,7 @@ async def test_a_client_certificate_is_shown(kit: Any, authority: Authority) -> 
                 await upstream.send(kit.create())
 
 
-async def test_an_address_may_be_fixed_while_the_name_is_still_checked(
-    kit: Any, authority: Authority
-) -> None:
+async def test_an_address_may_be_fixed_and_the_name_is_still_checked(kit: Any, authority: Authority) -> None:
     file, _ = authority.issue("api.upstream.test")
     async with (
         kit.tls_server(server_context(file), answer_ok) as port,

@@ -1,0 +1,67 @@
+"""One worker of the saturation test: a program that asks for more than its tenant may have, for a while.
+
+    python limits_worker.py STORE_URL RATE BURST START END
+
+Times are on the machine's monotonic clock. It prints a JSON document: for each admitted request when it asked
+and when it was answered, how many it asked, and how many round trips that took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+
+import orjson
+
+from cbk_gateway.errors import TooManyRequests
+from cbk_gateway.limits import Limiter, SilentObserver
+from cbk_gateway.operation import understand
+from cbk_gateway.parties import Rate, Tenant, TenantLimits
+from cbk_gateway.secret import Secret
+from cbk_gateway.store import StoreOptions, open_store
+
+LIST = understand("GET", "/api/v1/bot/list")
+
+
+class Calls(SilentObserver):
+    """Counts round trips."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def asked_store(self, calls: int) -> None:
+        self.made += calls
+
+
+async def client(limiter: Limiter, tenant: Tenant, end: float, admitted: list[tuple[float, float]]) -> int:
+    """Ask again and again."""
+    asked = 0
+    while (before := time.monotonic()) < end:
+        asked += 1
+        try:
+            await limiter.admit(tenant, "s", LIST)
+        except TooManyRequests:
+            await asyncio.sleep(0.002)
+        else:
+            admitted.append((before, time.monotonic()))
+    return asked
+
+
+async def main(url: str, rate: float, burst: float, start: float, end: float) -> None:
+    """Run."""
+    calls = Calls()
+    tenant = Tenant("hot", "acct", Secret("k"), limits=TenantLimits(rates=(Rate("tenant", rate, burst),)))
+    async with await open_store(StoreOptions(url=url, call_timeout_s=5.0, connect_timeout_s=5.0)) as store:
+        limiter = Limiter(store, observer=calls)
+        await limiter.start()
+        await asyncio.sleep(max(0.0, start - time.monotonic()))
+        admitted: list[tuple[float, float]] = []
+        asked = await asyncio.gather(*(client(limiter, tenant, end, admitted) for _ in range(8)))
+        await limiter.stop()
+    document = {"admitted": admitted, "asked": sum(asked), "calls": calls.made}
+    sys.stdout.buffer.write(orjson.dumps(document))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], *map(float, sys.argv[2:6])))
