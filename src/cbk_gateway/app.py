@@ -130,6 +130,18 @@ class Gateway:
         enter(self.store.close)
 
         self.minter = assembly.minter(loaded)
+        self.directory = Directory(
+            registry,
+            assembly.key_source(loaded, metrics.tenancy),
+            tenants=self._tenants or (),
+            path=loaded.path(settings.tenants_file) if self._tenants is None else None,
+            store=self.store,
+            options=assembly.tenancy_options(loaded),
+            observer=metrics.tenancy,
+        )
+        enter(self.directory.stop)
+        await self.directory.start()
+
         identity = Identity(assembly.identity_options(loaded, self.minter), self.store, metrics.identity)
         enter(identity.stop)
         await identity.start()

@@ -171,7 +171,7 @@ async def run_process(store_url: str, upstream_path: str, log_path: str, seed: i
         await cache.stop()
         await store.close()
     await upstream.close()
-    Path(log_path).write_text(json.dumps(log))  # noqa: ASYNC240 - the process has nothing else to do
+    Path(log_path).write_text(json.dumps(log))
 
 
 # The judge.

@@ -20,7 +20,7 @@ from cbk_gateway.tenancy.directory import Directory
 from cbk_gateway.tenancy.key_source import KeySource
 from cbk_gateway.tenancy.operations import OperationFault, TenantOperations, Why
 from cbk_gateway.tenancy.options import TenancyOptions
-from cbk_gateway.tenancy.records import OVERRIDES, RECORDS, VERSION
+from cbk_gateway.tenancy.records import CHANGES, OVERRIDES, RECORDS, VERSION
 from cbk_gateway.tenancy.registry import Registry
 
 MASTER, NEWER = bytes(range(32)), bytes(range(1, 33))
@@ -42,10 +42,11 @@ async def main(url, poll_s):
         seen = asyncio.Event()
         directory.registry.subscribe(lambda change: seen.set())
         await directory.start()
-        await asyncio.sleep(0.3)  # the subscription stands by then; until it does, looking covers it
+        seen.clear()
         while True:
             tenant = directory.registry.get("acme")
-            print("absent" if tenant is None else "disabled" if tenant.disabled else "open", flush=True)
+            state = "absent" if tenant is None else "disabled" if tenant.disabled else "open"
+            print("acme is", state, flush=True)
             await seen.wait()
             seen.clear()
 
@@ -108,8 +109,8 @@ async def test_a_stored_key_is_nowhere_in_the_store_in_clear(directory: Director
     await operations.create({"id": "acme", "scopes": []}, Secret("sk-secret-1"))
     await operations.begin_rotation("acme", Secret("sk-secret-2"))
     for key in (RECORDS, OVERRIDES):
-        rows = await store.client.hgetall(key)  # type: ignore[misc]  # the library's hints mix sync and async
-        assert b"sk-secret" not in b"".join(rows.values())
+        rows = await store.client.hgetall(key)
+        assert "sk-secret" not in repr(rows)
         assert len(rows) == 1
     assert "sk-secret" not in repr(operations.shown(seen(directory, "acme")))
 
@@ -119,8 +120,8 @@ async def test_a_stored_row_copied_to_another_tenant_opens_nothing(
 ) -> None:
     await TenantOperations(directory).create({"id": "acme", "scopes": []}, Secret("sk-1"))
     row = orjson.loads(directory.rows.records["acme"])
-    await store.client.hset(RECORDS, "thief", orjson.dumps({**row, "id": "thief"}))  # type: ignore[misc]  # as above
-    await store.client.hset(RECORDS, "other", orjson.dumps(row))  # type: ignore[misc]  # as above
+    await store.client.hset(RECORDS, "thief", orjson.dumps({**row, "id": "thief"}))
+    await store.client.hset(RECORDS, "other", orjson.dumps(row))
     await directory.refresh(always=True)
     assert sorted(directory.registry.all()) == ["acme", "filed"]
     assert len(directory.problems()) == 2
@@ -150,6 +151,20 @@ async def test_a_definition_that_cannot_be_used_is_refused(
     assert caught.value.why is why
     assert "sk-plain" not in str(caught.value) + repr(caught.value.problems)
     assert list(directory.registry.all()) == ["filed"]
+
+
+async def test_one_credential_cannot_be_two_accounts(directory: Directory) -> None:
+    operations = TenantOperations(directory)
+    definition: dict[str, object] = {"id": "acme", "scopes": []}
+    assert await fault_of(operations.create(definition, OF_FILE.key)) is Why.INVALID
+    assert (await operations.create({**definition, "account": OF_FILE.account}, OF_FILE.key)).account == "f"
+
+
+async def test_the_file_wins_over_a_row_of_the_same_id(directory: Directory, store: Store) -> None:
+    await store.client.hset(RECORDS, "filed", b'{"id": "filed", "key": "env:K", "scopes": []}')
+    await directory.refresh(always=True)
+    assert seen(directory, "filed").key == OF_FILE.key
+    assert [one.message for one in directory.problems()] == ["The file defines this tenant too, and wins."]
 
 
 async def test_one_tenant_is_created_once(directory: Directory, second: Directory) -> None:
@@ -232,6 +247,8 @@ async def test_keys_are_sealed_again_under_a_newer_master_key(directory: Directo
     assert await TenantOperations(both).reseal() == 2
     assert await TenantOperations(both).reseal() == 0
     await both.stop()
+    await directory.refresh(always=True)
+    assert await fault_of(TenantOperations(directory).reseal()) is Why.NO_MASTER_KEY
     newer = directory_of(store, master=MasterKeys({"2": NEWER}))
     await newer.start()
     tenant = seen(newer, "acme")
@@ -258,24 +275,24 @@ async def test_without_a_store_nothing_is_changed_at_run_time() -> None:
 
 async def test_an_override_that_does_not_open_still_disables(directory: Directory, store: Store) -> None:
     override = orjson.dumps({"disabled": True, "next_key": "sealed:9:AAAA"})
-    await store.client.hset(OVERRIDES, "filed", override)  # type: ignore[misc]  # as above
+    await store.client.hset(OVERRIDES, "filed", override)
     await directory.refresh(always=True)
     assert seen(directory, "filed").disabled
-    await store.client.hset(OVERRIDES, "filed", b"garbage")  # type: ignore[misc]  # as above
+    await store.client.hset(OVERRIDES, "filed", b"garbage")
     await directory.refresh(always=True)
     assert seen(directory, "filed").disabled
 
 
 async def test_one_broken_row_leaves_the_others_alone(directory: Directory, store: Store) -> None:
     await TenantOperations(directory).create({"id": "acme", "key": "env:K", "scopes": []})
-    await store.client.hset(RECORDS, "broken", b"{")  # type: ignore[misc]  # as above
+    await store.client.hset(RECORDS, "broken", b"{")
     await directory.refresh(always=True)
     assert sorted(directory.registry.all()) == ["acme", "filed"]
     assert [one.key for one in directory.problems()] == ["records (broken)"]
 
 
 async def test_a_change_whose_message_was_lost_is_found_by_looking(second: Directory, store: Store) -> None:
-    await store.client.hset(OVERRIDES, "filed", orjson.dumps({"disabled": True}))  # type: ignore[misc]  # as above
+    await store.client.hset(OVERRIDES, "filed", orjson.dumps({"disabled": True}))
     await store.client.incr(VERSION)
     await until(lambda: seen(second, "filed").disabled)
 
@@ -295,32 +312,36 @@ async def test_a_store_that_goes_away_leaves_the_tenants_as_they_were(tmp_path: 
         await directory.stop()
 
 
+async def next_state(output: asyncio.StreamReader) -> str:
+    """What the watching process says next of the tenant; its log stands between."""
+    while line := await output.readline():
+        if line.startswith(b"acme is "):
+            return line.decode().split()[-1]
+    return "ended"
+
+
 async def test_a_process_that_cannot_look_is_told_of_a_disabled_tenant(
-    directory: Directory, valkey_url: str
+    directory: Directory, store: Store, valkey_url: str
 ) -> None:
     """Another process, whose own looks are a minute apart: what it learns, it learns from the message."""
     operations = TenantOperations(directory)
-    await operations.create({"id": "acme", "key": "env:K", "scopes": []})
-    await operations.delete("acme")
     await operations.create({"id": "acme", "scopes": []}, Secret("sk-1"))
     source = str(Path(cbk_gateway.__file__).parents[1])
     watcher = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        WATCHER,
-        valkey_url,
-        "60",
+        *(sys.executable, "-c", WATCHER, valkey_url, "60"),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": source},
     )
     assert watcher.stdout is not None
     try:
         async with asyncio.timeout(60):
-            assert await watcher.stdout.readline() == b"open\n"
+            assert await next_state(watcher.stdout) == "open"
+            while (await store.client.pubsub_numsub(CHANGES))[0][1] < 2:
+                await asyncio.sleep(0.01)
             await operations.disable("acme")
-            assert await watcher.stdout.readline() == b"disabled\n"
+            assert await next_state(watcher.stdout) == "disabled"
             await operations.delete("acme")
-            assert await watcher.stdout.readline() == b"absent\n"
+            assert await next_state(watcher.stdout) == "absent"
     finally:
         watcher.kill()
         await watcher.communicate()

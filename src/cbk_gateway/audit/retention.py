@@ -8,23 +8,27 @@ of a tenant under legal hold is removed.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Final
 
+import orjson
+
 from cbk_gateway.audit import tombstone
-from cbk_gateway.audit.chain import GENESIS, Head, take_apart
+from cbk_gateway.audit.chain import Head, take_apart
 from cbk_gateway.audit.reading import COMPRESSED_SUFFIX, SegmentFile, parse, segments, time_of, workers
 from cbk_gateway.audit.segment import SUFFIX
 from cbk_gateway.audit.signing import SigningKey
 from cbk_gateway.audit.tombstone import Tombstone
 
+_LOCK_NAME: Final = ".sweep.lock"
 KEPT_NEWEST: Final = 2
 """Segments at the end of each chain that stay plain and in place: the current and the one before."""
 
@@ -48,7 +52,10 @@ class RetentionOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A segment that may be compressed or removed, and what is known of it."""
+    """A segment that may be compressed or removed, and what is known of it.
+
+    `last_time` is its successor's beginning, `before` and `after` the chain's ends around it.
+    """
 
     file: SegmentFile
     first_time: str
@@ -56,8 +63,6 @@ class Ended:
     size_bytes: int
     before: Head
     after: Head
-    open_from: int
-    is_held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +91,39 @@ def sweep(
         now: The time, UTC.
         may_remove: Asked per segment; sinks that have not shipped it yet say no.
 
+    Returns:
+        What was done; nothing while another process sweeps the same journal.
+
     Raises:
         JournalFault: There is no such directory.
         OSError: The disk failed; what was done so far stands and is consistent.
     """
-    for folder in workers(directory):
+    lock = os.open(directory / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _sweep(directory, options, key, now, may_remove)
+    except BlockingIOError:
+        return Swept(0, 0, 0)
+    finally:
+        os.close(lock)
+
+
+def _sweep(
+    directory: Path,
+    options: RetentionOptions,
+    key: SigningKey,
+    now: datetime,
+    may_remove: Callable[[SegmentFile], bool],
+) -> Swept:
+    folders = workers(directory)
+    for folder in folders:
         _finish_removal(folder, key)
-    ended = [one for folder in workers(directory) for one in _ended(folder, options.held_tenants)]
-    doomed = [one for one in choose(ended, options, now) if may_remove(one[0].file)]
+    ended = [one for folder in folders for one in _ended(folder)]
+
+    def must_stay(one: Ended) -> bool:
+        return not may_remove(one.file) or holds(one.file, options.held_tenants)
+
+    doomed = choose(ended, options, now, must_stay)
     freed = 0
     for run, reason in _runs(doomed):
         freed += _remove(run, reason, key, now)
@@ -106,24 +136,34 @@ def sweep(
     return Swept(compressed, len(doomed), freed)
 
 
-def choose(ended: Iterable[Ended], options: RetentionOptions, now: datetime) -> list[tuple[Ended, str]]:
-    """Which segments go, and why: all that are too old, then the oldest until the rest fits."""
+def choose(
+    ended: Iterable[Ended], options: RetentionOptions, now: datetime, must_stay: Callable[[Ended], bool]
+) -> list[tuple[Ended, str]]:
+    """Which segments go, and why: all that are too old, then the oldest until the rest fits.
+
+    `must_stay` is asked only of segments that would go, because the answer may cost reading them.
+    """
     oldest_first = sorted(ended, key=lambda one: one.last_time)
     size = sum(one.size_bytes for one in oldest_first)
     border = _border(now, options.max_age_s)
     chosen: list[tuple[Ended, str]] = []
     for one in oldest_first:
-        if one.is_held:
-            continue
         if border is not None and one.last_time < border:
             reason = "age"
         elif options.max_bytes is not None and size > options.max_bytes:
             reason = "size"
         else:
             continue
-        size -= one.size_bytes
-        chosen.append((one, reason))
+        if not must_stay(one):
+            size -= one.size_bytes
+            chosen.append((one, reason))
     return chosen
+
+
+def holds(file: SegmentFile, tenants: frozenset[str]) -> bool:
+    """Whether a segment has a record of one of these tenants."""
+    needles = [b'"tenant":%b' % orjson.dumps(tenant) for tenant in tenants]
+    return bool(needles) and any(needle in line for line in file.lines() for needle in needles)
 
 
 def compress(file: SegmentFile) -> int:
@@ -142,43 +182,54 @@ def compress(file: SegmentFile) -> int:
     return before - after
 
 
-def _ended(folder: Path, held: frozenset[str]) -> Iterator[Ended]:
+def _ended(folder: Path) -> Iterator[Ended]:
+    """The segments of a chain that may go: never the newest, nor one that recovery may have to read.
+
+    A stream may have been open for days, so what counts is where the oldest open intent stands.
+    """
     files = segments(folder)
     if len(files) <= KEPT_NEWEST:
         return
-    # A stream may have been open for days: recovery must find its intent in a plain segment.
-    newest = _header(files[-1]).get("open_from")
-    for file in files[:-KEPT_NEWEST]:
-        one = _examine(file, held, newest if isinstance(newest, int) else 0)
+    oldest_open = (parse(_first_line(files[-1])) or {}).get("open_from")
+    for file, following in pairwise(files[: -KEPT_NEWEST + 1]):
+        if isinstance(oldest_open, int) and file.number >= oldest_open:
+            return
+        one = _examine(file, following)
         if one is not None:
             yield one
 
 
-def _header(file: SegmentFile) -> dict[str, object]:
-    return parse(next(file.lines(), b"")) or {}
+def _examine(file: SegmentFile, following: SegmentFile) -> Ended | None:
+    """What is known of a segment; None for a damaged one, which stays for verification to speak of.
 
-
-def _examine(file: SegmentFile, held: frozenset[str], open_from: int) -> Ended | None:
-    needles = [b'"tenant":"%b"' % tenant.encode() for tenant in held]
-    first, last = b"", b""
-    is_held = False
-    for line in file.lines():
-        first = first or line
-        last = line
-        is_held = is_held or any(needle in line for needle in needles)
-    opening, closing = take_apart(first), take_apart(last)
-    if opening is None or closing is None or (open_from and file.number >= open_from):
-        return None  # damaged segments stay for verification to speak of
+    Where it ends is read from its successor's header, which is signed and stands at the file's beginning.
+    """
+    first = _first_line(file)
+    opening = take_apart(first)
+    if following.number == file.number + 1:
+        header = _first_line(following)
+        link = take_apart(header)
+        after = Head(link.seq - 1, link.prev) if link is not None else None
+    else:
+        header = first
+        for line in file.lines():
+            header = line
+        link = take_apart(header)
+        after = Head(link.seq, link.digest) if link is not None else None
+    if opening is None or after is None:
+        return None
     return Ended(
         file=file,
         first_time=time_of(first).decode(),
-        last_time=time_of(last).decode(),
+        last_time=time_of(header).decode(),
         size_bytes=file.path.stat().st_size,
-        before=Head(opening.seq - 1, opening.prev if opening.seq > 1 else GENESIS),
-        after=Head(closing.seq, closing.digest),
-        open_from=open_from,
-        is_held=is_held,
+        before=Head(opening.seq - 1, opening.prev),
+        after=after,
     )
+
+
+def _first_line(file: SegmentFile) -> bytes:
+    return next(file.lines(), b"")
 
 
 def _is_compressible(one: Ended, options: RetentionOptions, now: datetime) -> bool:

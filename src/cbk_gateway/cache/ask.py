@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cbk_gateway.cache import keys, representation
-from cbk_gateway.cache.copy import Wish
+from cbk_gateway.cache.copy import Copy, Wish
+from cbk_gateway.cache.entry import Entry
 from cbk_gateway.cache.options import CacheOptions
 from cbk_gateway.operation import Operation
 
@@ -55,6 +56,17 @@ class Ask:
     def wish(self, if_none_match: str | None, accept_encoding: str | None) -> Wish:
         """How one request wants it."""
         return Wish(if_none_match, accept_encoding, self.is_jsonl, self.take)
+
+    def copy(self, entry: Entry, sent_at: float, now_ms: int) -> Copy:
+        """An entry of this name, as this process has it: see `copy.py` about the times."""
+        return Copy(
+            entry,
+            account=self.account,
+            digest=self.digest,
+            reads=self.reads,
+            sent_at=sent_at,
+            now_ms=now_ms,
+        )
 
 
 def ask_of(operation: Operation, parts: keys.CacheKeyParts, options: CacheOptions) -> Ask | str:

@@ -17,7 +17,6 @@ from cbk_gateway.cache import status
 from cbk_gateway.cache.answers import Hit, Pass
 from cbk_gateway.cache.ask import Ask, ask_of
 from cbk_gateway.cache.copy import Copy, Wish
-from cbk_gateway.cache.entry import Entry
 from cbk_gateway.cache.fill import Fill
 from cbk_gateway.cache.flight import Answered, Declined, Flight, Landing, Promoted
 from cbk_gateway.cache.keys import CacheKeyParts
@@ -229,6 +228,8 @@ class Cache:
         while True:
             landing = await self._follow(flight, deadline)
             if landing is None:
+                # Whoever comes now should not wait as long for a fetch that may have been forgotten.
+                tiers.flights.seal(flight)
                 return self._pass("miss", "collapse-timeout")
             if isinstance(landing, Declined):
                 return self._pass("miss", landing.reason)
@@ -301,7 +302,8 @@ class Cache:
                     return done
                 remaining = deadline - self._tiers.now()
                 if remaining <= 0:
-                    return self._nothing(flight, "collapse-timeout")
+                    self._step_down(flight, None)
+                    return self._pass("miss", "collapse-timeout")
                 await self._tiers.wait_for_fill(ask.digest, min(remaining, _POLL_S))
         except StoreFault:
             self._membership.note_fault()
@@ -319,7 +321,7 @@ class Cache:
         if look.word is Word.BEHIND:
             self._membership.hurry()
             return self._nothing(flight, "behind")
-        copy = self._copy(ask, look.entry, look.now_ms, sent_at) if look.entry is not None else None
+        copy = ask.copy(look.entry, sent_at, look.now_ms) if look.entry is not None else None
         if look.word is Word.HIT:
             return self._found(flight, wish, copy)
         if copy is not None and look.word in {Word.OWN, Word.WAIT}:
@@ -389,15 +391,11 @@ class Cache:
         hit = copy.hit(now, wish, said)
         if hit is None:
             return None
-        self._tiers.flights.close(flight)
+        # Sealed, not closed: a refresh goes on under this flight and has to hear of writes.
+        self._tiers.flights.seal(flight)
         flight.land(Answered(copy, None, is_stored=True))
         self._observer.stale_served("revalidate")
         if look.word is not Word.OWN:
             return hit
         refresh = self._fill(flight, ask, Wish(), look=look, stale=copy, sent_at=now)
         return Hit(hit.status, hit.headers, hit.body, hit.cache_status, hit.age_s, refresh)
-
-    def _copy(self, ask: Ask, entry: Entry, now_ms: int, sent_at: float) -> Copy:
-        return Copy(
-            entry, account=ask.account, digest=ask.digest, reads=ask.reads, sent_at=sent_at, now_ms=now_ms
-        )

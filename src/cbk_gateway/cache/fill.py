@@ -206,10 +206,7 @@ class Fill:
             fresh_until_ms=now_ms + int(verdict.ttl_s * 1000),
             initial_age_s=verdict.initial_age_s,
         )
-        ask = self.ask
-        return Copy(
-            entry, account=ask.account, digest=ask.digest, reads=ask.reads, sent_at=now, now_ms=now_ms
-        )
+        return self.ask.copy(entry, now, now_ms)
 
     async def _keep(self, copy: Copy, verdict: Verdict) -> str:
         tiers, ask = self._tiers, self.ask

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 from cbk_gateway.cache.keys import depends_on
 
@@ -64,6 +65,7 @@ class Flight(Generic[C, F]):
     """
 
     __slots__ = (
+        "__weakref__",
         "_waiting",
         "account",
         "digest",
@@ -120,7 +122,8 @@ class Flights(Generic[C, F]):
     def __init__(self, new_token: Callable[[], str]) -> None:
         self._new_token = new_token
         self._by_digest: dict[str, Flight[C, F]] = {}
-        self._all: dict[str, set[Flight[C, F]]] = {}
+        # Weakly, so that a fetch that was forgotten takes its flight with it.
+        self._all: dict[str, WeakSet[Flight[C, F]]] = {}
 
     def joinable(self, digest: str) -> Flight[C, F] | None:
         """A flight that one may follow now."""
@@ -131,14 +134,18 @@ class Flights(Generic[C, F]):
         """Begin a flight; later requests follow this one."""
         flight: Flight[C, F] = Flight(account, digest, reads, self._new_token(), session)
         self._by_digest[digest] = flight
-        self._all.setdefault(account, set()).add(flight)
+        self._all.setdefault(account, WeakSet()).add(flight)
         return flight
 
-    def close(self, flight: Flight[C, F]) -> None:
-        """End a flight: nobody may follow it any more. May be called twice."""
+    def seal(self, flight: Flight[C, F]) -> None:
+        """Let nobody follow any more. The flight goes on, and still hears of writes."""
         if self._by_digest.get(flight.digest) is flight:
             del self._by_digest[flight.digest]
         flight.is_joinable = False
+
+    def close(self, flight: Flight[C, F]) -> None:
+        """End a flight: nothing more will come of it. May be called twice."""
+        self.seal(flight)
         of_account = self._all.get(flight.account)
         if of_account is not None:
             of_account.discard(flight)
@@ -147,12 +154,12 @@ class Flights(Generic[C, F]):
 
     def void(self, account: str, types: frozenset[str]) -> None:
         """Take it into account that a write changed these types."""
-        for flight in self._all.get(account, ()):
+        for flight in list(self._all.get(account, ())):
             if depends_on(flight.reads, types):
                 flight.is_void = True
 
     def void_all(self) -> None:
         """Take it into account that writes may have passed unheard."""
         for flights in self._all.values():
-            for flight in flights:
+            for flight in list(flights):
                 flight.is_void = True

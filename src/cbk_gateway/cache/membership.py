@@ -260,7 +260,6 @@ class Membership:
             )
         except StoreFault:
             self.note_fault()
-            self.is_recovered = False
             return
         self._heard_of_generation(generation)
         await self._after_good_beat(now)

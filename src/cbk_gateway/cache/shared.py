@@ -98,9 +98,7 @@ class SharedTier:
         entry = self._codec.decode(blob[_TIMES:], key, int(blob[:13]), int(blob[13:_TIMES]))
         if entry is None:
             return None
-        return Copy(
-            entry, account=ask.account, digest=ask.digest, reads=ask.reads, sent_at=sent_at, now_ms=now_ms
-        )
+        return ask.copy(entry, sent_at, now_ms)
 
     async def vote(self, ask: Ask, entry: Entry, ttl_s: float) -> str:
         """Say what an account got. Returns "watching", "shared" or "off".

@@ -209,6 +209,8 @@ class Writes:
     def _away(self, mark: WriteMark) -> None:
         self._feed.note_fault()
         self._tiers.drop(mark.account, mark.types, "write")
+        if not mark.is_known:
+            self._feed.is_recovered = False
 
     def _remember(self, account: str, types: tuple[str, ...]) -> None:
         """Keep in mind what the others were not told. Nothing is served here before they were."""
@@ -227,7 +229,7 @@ class Writes:
         mark.renewed_at = self._tiers.now()
         try:
             was_there = await self._tiers.shelf.renew_write(mark.account, mark.kind, mark.name, mark.types)
-            if not was_there:
+            if not was_there or mark.announcement is None:
                 self._tiers.drop(mark.account, mark.types, "recovery")
                 mark.announcement = await self._feed.announce(mark.account, mark.types)
         except StoreFault:

@@ -19,7 +19,7 @@ from cbk_gateway.parties import StoreFailure
 _RATE_WINDOW_S: Final = 0.25
 _SLICE_S: Final = 0.125  # a slice is what is asked for, and what flows in, within this time
 _SLICE_TOKENS: Final = 24.0  # but no less than this, or the store would be asked more than every 20th time
-_BURST_PART: Final = 0.25  # no worker takes more of the burst at once
+_BURST_PART: Final = 0.5  # all slices together are no more of the burst: what is on lease cannot refill
 _SPACING_PART: Final = 0.5  # of the time a slice takes to flow in: a drained bucket is not asked more often
 MICRO: Final = 1_000_000
 
@@ -109,7 +109,7 @@ class BucketView:
         if self._seen > self.demand * _RATE_WINDOW_S:
             self.demand = self._seen / _RATE_WINDOW_S
 
-    def slice_tokens(self, life_s: float, min_rate: float, min_tokens: float) -> float:
+    def slice_tokens(self, life_s: float, min_rate: float, min_tokens: float, workers: int) -> float:
         """How many whole tokens to ask for in advance; 0 when this bucket is decided call by call.
 
         A slice must be likely to be spent within the lease's life, and small beside what flows in and what
@@ -119,7 +119,7 @@ class BucketView:
             return 0.0
         rate = self.ref.rate
         wanted = max(_SLICE_TOKENS, min(self.demand, rate.per_second) * _SLICE_S)
-        size = float(int(min(wanted, rate.per_second * life_s / 4, rate.burst * _BURST_PART)))
+        size = float(int(min(wanted, rate.per_second * life_s / 4, rate.burst * _BURST_PART / workers)))
         return size if size >= min_tokens else 0.0
 
     def spacing_s(self, want: float, workers: int) -> float:

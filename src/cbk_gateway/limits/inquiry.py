@@ -113,12 +113,9 @@ class Inquiry:
         held = tuple((view, cost) for view, cost in self._costs if view.covers(cost, now))
         for view, cost in held:
             view.lease -= cost
+        sizing = (options.lease_life_s, options.lease_min_rate, options.lease_min_tokens, self._books.workers)
         pulls = [
-            Pull(
-                view,
-                cost,
-                view.slice_tokens(options.lease_life_s, options.lease_min_rate, options.lease_min_tokens),
-            )
+            Pull(view, cost, view.slice_tokens(*sizing))
             for view, cost in self._costs
             if (view, cost) not in held
         ]

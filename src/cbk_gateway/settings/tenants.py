@@ -21,7 +21,7 @@ from types import MappingProxyType
 
 from cbk_gateway.parties import Quota, Rate, RunAs, RunAsForm, Tenant, TenantLimits
 from cbk_gateway.secret import Secret, account_fingerprint
-from cbk_gateway.settings.faults import Problem, SettingsError
+from cbk_gateway.settings.faults import Problem, SettingsError, shown_key
 from cbk_gateway.settings.references import (
     ReferenceFault,
     Scheme,
@@ -247,8 +247,8 @@ def _entries(document: YamlDocument) -> tuple[list[object], list[Problem]]:
         return [], [Problem(document.name, "tenants", message, remedy, document.line_of(("tenants",)))]
     for key in value:
         if key != "tenants":
-            message, remedy = f"There is no key `{key}` here.", "Did you mean `tenants`?"
-            problems.append(Problem(document.name, str(key), message, remedy, document.line_of((key,))))
+            message, remedy = f"There is no key `{shown_key(key)}` here.", "Did you mean `tenants`?"
+            problems.append(Problem(document.name, shown_key(key), message, remedy, document.line_of((key,))))
     if len(entries) > MAX_TENANTS:
         message, remedy = f"There are over {MAX_TENANTS} tenants.", "Create them by the admin API."
         return [], [*problems, Problem(document.name, "tenants", message, remedy)]

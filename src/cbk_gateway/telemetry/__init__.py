@@ -1,7 +1,8 @@
 """What the gateway tells its operators: metrics, logs, traces, and the ids that tie them together.
 
     metrics.py, traffic.py             the events of requests
-    observers.py, process_events.py    the events of everything else
+    observers.py, caller_events.py,
+    process_events.py                  the events of everything else
     catalogue.py                       every metric there is
     ledger.py                          the sum over workers
     logs.py, access_log.py             log lines

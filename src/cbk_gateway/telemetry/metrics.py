@@ -12,16 +12,15 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 
+from cbk_gateway.telemetry.caller_events import IdentityEvents, TenancyEvents
 from cbk_gateway.telemetry.exposition import expose, registry_of
 from cbk_gateway.telemetry.instrument_set import InstrumentSet
 from cbk_gateway.telemetry.labels import LabelRules
 from cbk_gateway.telemetry.observers import (
     CacheEvents,
-    IdentityEvents,
     JournalEvents,
     LimiterEvents,
     StoreEvents,
-    TenancyEvents,
     UpstreamEvents,
 )
 from cbk_gateway.telemetry.process_events import ProcessEvents

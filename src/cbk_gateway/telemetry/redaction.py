@@ -26,9 +26,6 @@ _CREDENTIAL: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 
-_MARKS: Final = ("-", "eyJ", "://", "earer")
-"""Whatever the expression finds holds one of these; looking for them first spares most texts its cost."""
-
 _SHORTEST: Final = 7
 """Nothing shorter can match."""
 
@@ -44,8 +41,8 @@ _DEEPEST: Final = 6
 
 def redact_text(text: str) -> str:
     """The text with everything that looks like a credential hidden."""
-    if len(text) < _SHORTEST or not any(mark in text for mark in _MARKS):
-        return text
+    if len(text) < _SHORTEST or not ("-" in text or "eyJ" in text or "://" in text or "earer" in text):
+        return text  # everything the expression finds holds one of these, and looking costs a tenth
     return _CREDENTIAL.sub(HIDDEN, text)
 
 

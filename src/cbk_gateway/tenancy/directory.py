@@ -105,11 +105,12 @@ class Directory:
 
     async def stop(self) -> None:
         """Stop looking. The registry stays as it is."""
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._tasks.clear()
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            # redis-py 8.1 swallows a cancellation that arrives while it subscribes: ask until it is heard.
+            while not task.done():
+                task.cancel()
+                await asyncio.wait((task,), timeout=0.1)
 
     async def reload(self) -> bool:
         """Read everything again at once, for SIGHUP; says whether the file is usable."""
@@ -147,6 +148,14 @@ class Directory:
         """What is wrong with the sources now, for `/readyz` and operators; tenants known before stay."""
         found = list(self._file.problems) if self._file is not None else []
         found.extend(self._stored.problems)
+        of_file = {tenant.id for tenant in self._of_file}
+        found.extend(
+            Problem(
+                "store", f"records ({one.id})", "The file defines this tenant too, and wins.", "Delete one."
+            )
+            for one in self._stored.tenants
+            if one.id in of_file
+        )
         if self._store_failed:
             found.append(Problem("store", "tenants", "The store does not answer.", "Check the store."))
         found.extend(

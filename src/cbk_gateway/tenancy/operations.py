@@ -19,6 +19,7 @@ from cbk_gateway.settings.faults import Problem
 from cbk_gateway.settings.references import ReferenceFault, parse_reference
 from cbk_gateway.settings.shapes import fit
 from cbk_gateway.settings.tenant_models import TenantShape
+from cbk_gateway.settings.tenants import assemble
 from cbk_gateway.settings.yaml_file import YamlDocument
 from cbk_gateway.store import StoreFault, StoreTrouble
 from cbk_gateway.tenancy.cipher import CipherFault
@@ -123,6 +124,7 @@ class TenantOperations:
             raise OperationFault(Why.EXISTS, f"There is a tenant {shape.id} already.")
         row = shape.model_dump(mode="json", exclude_unset=True)
         if key is not None:
+            self._refuse_second_account(assemble(shape, key, None))
             row["key"] = self._sealed(key, shape.id, KEY)
         # An override left by a former tenant of this id must not act on the new one.
         await self._clear_override(records, shape.id)
@@ -180,14 +182,12 @@ class TenantOperations:
         Run it after putting a new master key first; then the old one may be taken out.
         """
         records, changed = self._records(), 0
-        for name, octets in tuple(self._directory.rows.records.items()):
-            row = self._directory.keys.resealed(orjson.loads(octets), name)
-            if row is not None:
-                changed += await records.write_record(name, octets, orjson.dumps(row))
-        for name, octets in tuple(self._directory.rows.overrides.items()):
-            row = self._directory.keys.resealed(orjson.loads(octets), name)
-            if row is not None:
-                changed += await records.write_override(name, octets, orjson.dumps(row))
+        rows = self._directory.rows
+        for kept, write in ((rows.records, records.write_record), (rows.overrides, records.write_override)):
+            for name, octets in tuple(kept.items()):
+                row = self._resealed(name, octets)
+                if row is not None:
+                    changed += await write(name, octets, row)
         await self._taken()
         return changed
 
@@ -233,6 +233,23 @@ class TenantOperations:
             return self._directory.keys.seal(key, tenant_id, name)
         except CipherFault as fault:
             raise OperationFault(Why.NO_MASTER_KEY, f"The key cannot be stored: {fault}.") from None
+
+    def _resealed(self, tenant_id: str, octets: bytes) -> bytes | None:
+        try:
+            row = self._directory.keys.resealed(orjson.loads(octets), tenant_id)
+        except (CipherFault, orjson.JSONDecodeError) as fault:
+            message = f"What is stored of the tenant {tenant_id} cannot be sealed again: {fault}."
+            raise OperationFault(Why.NO_MASTER_KEY, message) from None
+        return orjson.dumps(row) if row is not None else None
+
+    def _refuse_second_account(self, tenant: Tenant) -> None:
+        """One credential is one account, or one tenant's writes would not reach another's cache."""
+        for other in self._directory.defined.values():
+            same = other.key == tenant.key and other.run_as == tenant.run_as
+            if same and other.account != tenant.account:
+                message = f"Its key is also {other.id}'s, whose account has another name."
+                problem = Problem("request", "account", message, "Give both the same `account`.")
+                raise OperationFault(Why.INVALID, "The definition cannot be used.", (problem,))
 
     def _tenant(self, tenant_id: str) -> Tenant:
         tenant = self._directory.registry.get(tenant_id)

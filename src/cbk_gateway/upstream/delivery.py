@@ -23,6 +23,9 @@ _ACKED_OFFSET: Final = 120
 _COUNTER: Final = struct.Struct("=Q")
 _QUEUED: Final = struct.Struct("=i")
 _TCP_CLOSE: Final = 7  # tcpi_state, the first octet: the connection was reset
+# As plain numbers: combining the enumeration's members costs more than the system call.
+_LOOK: Final = int(getattr(socket, "MSG_PEEK", 0)) | int(getattr(socket, "MSG_DONTWAIT", 0))
+_TAKE: Final = int(getattr(socket, "MSG_DONTWAIT", 0))
 _CAN_ASK: Final = hasattr(socket, "TCP_INFO") and hasattr(socket, "MSG_DONTWAIT")
 
 
@@ -91,7 +94,7 @@ def has_news(sock: socket.socket) -> bool:
     if not _CAN_ASK:
         return False
     try:
-        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        sock.recv(1, _LOOK)
     except (BlockingIOError, InterruptedError):
         return False
     except OSError:
@@ -111,7 +114,7 @@ def rest_of_answer(sock: socket.socket, most: int) -> bytes:
     left = most
     while left > 0:
         try:
-            piece = sock.recv(min(left, 65_536), socket.MSG_DONTWAIT)
+            piece = sock.recv(min(left, 65_536), _TAKE)
         except OSError:
             break
         if not piece:

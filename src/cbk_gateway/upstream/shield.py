@@ -217,13 +217,15 @@ class Shield:
                     return await self._find_out(place, owner, attempt)
                 if word == "conflict":
                     raise Conflict("This Idempotency-Key was used for another request.", reason="key_reused")
+                if word == "running":
+                    self._observer.shielded("attach")
                 sealed = await self._await_answer(place, more, until)
             except StoreFault:
                 return Proceed(self, place, owner, _is_keyed=False, is_shielded=False)
             if word == "answered" and sealed is None:
                 sealed = NOT_KEPT
             if sealed is not None:
-                return self._replay(place, more, sealed, "replay" if word == "answered" else "attach")
+                return self._replay(place, more, sealed)
 
     async def settle(self, entry: Proceed, verdict: Verdict, why: str, answer: StoredAnswer | None) -> None:
         """Remember how an attempt ended; called through `Proceed`."""
@@ -315,14 +317,14 @@ class Shield:
             except StoreFault:
                 continue
 
-    def _replay(self, place: str, owner: str, sealed: bytes, decision: str) -> Replay:
+    def _replay(self, place: str, owner: str, sealed: bytes) -> Replay:
         answer = unseal(self._key, f"{place}:{owner}", sealed)
         if answer is None:
             self._observer.shielded("refuse")
             raise Conflict(
                 "This request was carried out before, and its answer was not kept.", reason="not_kept"
             )
-        self._observer.shielded(decision)
+        self._observer.shielded("replay")
         return Replay(answer)
 
     def _place(self, attempt: Attempt, name: str) -> str:

@@ -12,7 +12,7 @@ from cbk_gateway.cache import CacheKeyParts, CacheOptions, Fill, Hit, Pass
 from cbk_gateway.operation import understand
 
 if TYPE_CHECKING:
-    from tests.unit.cache.conftest import Scene
+    from unit.cache.conftest import Scene
 
 
 async def test_a_miss_gives_the_right_to_fetch_and_the_next_one_hits(scene: Scene) -> None:
@@ -310,7 +310,7 @@ async def test_stale_while_revalidate_serves_and_asks_one_to_refresh(scene: Scen
     options = CacheOptions(config_ttl_s=0.05, stale_while_revalidate_s=60)
     cache = await scene.worker(options, counts)
     await scene.fill(cache)
-    hits = []
+    hits: list[Hit] = []
     async with asyncio.timeout(5.0):
         while not hits or hits[-1].refresh is None:
             found = await scene.ask(cache)
@@ -353,12 +353,13 @@ async def test_entries_at_rest_are_sealed_with_a_key_and_open_only_with_it(scene
     await scene.fill(sealed, "/bot/list?meta.email=a@b.c", b'{"items":[{"name":"confidential"}]}')
     for key in await scene.store.client.keys("*"):
         kind = await scene.store.client.type(key)
-        values: list[bytes] = []
+        values: list[bytes | str | None] = []
         if kind == b"string":
-            values.append(await scene.store.client.get(key) or b"")
+            values.append(await scene.store.client.get(key))
         elif kind == b"hash":
             values += (await scene.store.client.hgetall(key)).values()
         for value in values:
+            assert isinstance(value, bytes)
             assert b"confidential" not in value
             assert b"meta.email" not in value
     assert await scene.body(sealed, "/bot/list?meta.email=a@b.c") is not None

@@ -50,7 +50,8 @@ def test_different_questions_do_not(one: str, other: str) -> None:
 
 
 @given(
-    st.lists(st.text(max_size=6), min_size=5, max_size=5), st.lists(st.text(max_size=6), min_size=5, max_size=5)
+    st.lists(st.text(max_size=6), min_size=5, max_size=5),
+    st.lists(st.text(max_size=6), min_size=5, max_size=5),
 )
 def test_no_parts_can_be_crafted_to_collide(one: list[str], other: list[str]) -> None:
     operation: Operation = understand("GET", "/v1/bot/list")
@@ -73,7 +74,9 @@ def test_accounts_have_names_of_their_own_and_one_hash_tag(one: str, other: str)
     assert first.epochs.count("{") == first.epochs.count("}") == 1
 
 
-@pytest.mark.parametrize(("accept", "kind"), [("", "application/json"), ("*/*", "application/json"), ("a/b", "a/b")])
+@pytest.mark.parametrize(
+    ("accept", "kind"), [("", "application/json"), ("*/*", "application/json"), ("a/b", "a/b")]
+)
 def test_no_accept_means_json(accept: str, kind: str) -> None:
     assert representation(CacheKeyParts("a", "key", None, accept, "")) == kind
 

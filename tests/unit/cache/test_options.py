@@ -21,7 +21,7 @@ from cbk_gateway.operation import Lifetime
     ],
 )
 def test_contradictions_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="cache|worker|share"):
+    with pytest.raises(ValueError, match=r"cache|worker|share"):
         CacheOptions(**wrong)
 
 

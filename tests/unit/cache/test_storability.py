@@ -96,7 +96,13 @@ def test_the_upstream_may_shorten_a_lifetime(
 
 def test_a_missing_object_lives_shortly_and_only_if_configured() -> None:
     verdict = judge(
-        404, (JSON,), MISSING, action="fetch", ttl_s=60, expected_type="application/json", options=CacheOptions()
+        404,
+        (JSON,),
+        MISSING,
+        action="fetch",
+        ttl_s=60,
+        expected_type="application/json",
+        options=CacheOptions(),
     )
     assert verdict.ttl_s == 1
     assert reason(404, (JSON,), MISSING, "fetch", negative_ttl_s=0.0) == "status-4xx"

@@ -385,7 +385,7 @@ async def test_an_answer_too_large_to_hold_keeps_what_was_read(kit: Any) -> None
         assert refused.value.taken + rest == b"0123456789"
 
 
-SHORT = {one: Timeouts(0.2, 0.2, 0.6) for one in CostClass}
+SHORT = {one: Timeouts(0.5, 0.5, 2.0) for one in CostClass}
 
 
 @pytest.mark.parametrize(

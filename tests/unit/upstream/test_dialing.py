@@ -116,7 +116,7 @@ async def test_a_full_pool_makes_calls_wait_and_then_refuses(kit: Any) -> None:
 
     async with (
         kit.scripted(script) as server,
-        kit.running(server.url, pool_size=1, connect_timeout_s=0.2, retry=ONCE) as upstream,
+        kit.running(server.url, pool_size=1, connect_timeout_s=1.0, retry=ONCE) as upstream,
     ):
         first = asyncio.create_task(status(upstream))
         await kit.until(lambda: server.accepted == 1)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from cbk_gateway.upstream import (
     Resolution,
     Shield,
     ShieldOptions,
+    SilentObserver,
     StoredAnswer,
 )
 from cbk_gateway.upstream.sealing import NOT_KEPT, seal, unseal
@@ -47,9 +49,24 @@ class Upstream:
         return self.found
 
 
-def make(store: Store, upstream: Upstream | None = None, **options: float) -> Shield:
+class Decisions(SilentObserver):
+    """What the shield decided, in order."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def shielded(self, decision: str) -> None:
+        self.made.append(decision)
+
+
+def make(
+    store: Store,
+    upstream: Upstream | None = None,
+    decisions: Decisions | None = None,
+    **options: float,
+) -> Shield:
     found = upstream if upstream is not None else Upstream()
-    return Shield(store, ShieldOptions(KEY, **options), found.resolve)  # type: ignore[arg-type] # numbers only
+    return Shield(store, ShieldOptions(KEY, **options), found.resolve, decisions)  # type: ignore[arg-type] # numbers only
 
 
 async def proceeding(shield: Shield, one: Attempt) -> Proceed:
@@ -73,12 +90,16 @@ async def test_two_deliberate_identical_writes_both_pass(store: Store) -> None:
 
 async def test_a_repetition_waits_for_the_attempt_under_way_and_shares_its_answer(store: Store) -> None:
     # Two shields: the workers of one gateway.
-    first, second = make(store), make(store)
+    decisions = Decisions()
+    first, second = make(store, decisions=decisions), make(store, decisions=decisions)
     entry = await proceeding(first, attempt())
     repetitions = [asyncio.create_task(shield.enter(attempt())) for shield in (first, second, second)]
-    await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while decisions.made.count("attach") < 3:
+            await asyncio.sleep(0.005)
     await entry.answered(200, ANSWER)
     assert await asyncio.gather(*repetitions) == [Replay(ANSWER)] * 3
+    assert decisions.made == ["proceed", "attach", "attach", "attach", "replay", "replay", "replay"]
 
 
 @pytest.mark.parametrize("how", ["502", "unknown"])
@@ -212,14 +233,15 @@ async def test_the_store_holds_no_content_and_forgets(store: Store) -> None:
     shield = make(store)
     await (await proceeding(shield, attempt(key="secret-key"))).answered(200, ANSWER)
     await (await proceeding(shield, attempt("b3"))).answered(200, ANSWER)
-    keys = await store.client.keys("*")
+    keys: list[Any] = await store.client.keys("*")
     assert len(keys) == 3
     for key in keys:
-        assert bytes(key).startswith(b"cbkgw:{acme}:shield:")
-        assert b"secret-key" not in bytes(key)
+        assert key.startswith(b"cbkgw:{acme}:shield:")
+        assert b"secret-key" not in key
         assert await store.client.pttl(key) > 0
         if await store.client.type(key) == b"string":
-            assert b"bot-1" not in bytes(await store.client.get(key))
+            kept: Any = await store.client.get(key)
+            assert b"bot-1" not in kept
 
 
 @contextlib.asynccontextmanager
