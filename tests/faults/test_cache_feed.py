@@ -228,3 +228,14 @@ async def test_a_worker_that_leaves_properly_takes_nothing_with_it(url: str) -> 
         assert survivor._tiers.shelf.generation == generation
         assert await survivor.recall(BOTS, PARTS) is not None
         assert survivor.recall_now(BOTS, PARTS) is not None
+
+
+@pytest.mark.parametrize("message", [b"I nonsense", b"I [1]", b"B x", b"A 5", b"Z what", b"", b"\xff\xfe"])
+async def test_a_message_that_cannot_be_read_counts_as_one_missed(url: str, message: bytes) -> None:
+    async with worker(url) as cache:
+        await fill(cache)
+        session = cache._membership._session
+        await cache._tiers.shelf._store.client.publish("cbkgw:cache:feed", message)
+        await eventually(lambda: cache._membership._session > session)
+        await eventually(lambda: cache.is_live)
+        assert cache.recall_now(BOTS, PARTS) is None

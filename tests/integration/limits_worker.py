@@ -1,9 +1,10 @@
 """One worker of the saturation test: a program that asks for more than its tenant may have, for a while.
 
-    python limits_worker.py STORE_URL RATE BURST START END
+    python limits_worker.py STORE_URL RATE BURST SECONDS
 
-Times are on the machine's monotonic clock. It prints a JSON document: for each admitted request when it asked
-and when it was answered, how many it asked, and how many round trips that took.
+It prints `ready`, waits for a line with the instant to begin at on the monotonic clock, and prints a
+JSON document: for each admitted request when it asked and when it was answered, how many it asked, and how
+many round trips that took.
 """
 
 from __future__ import annotations
@@ -48,13 +49,17 @@ async def client(limiter: Limiter, tenant: Tenant, end: float, admitted: list[tu
     return asked
 
 
-async def main(url: str, rate: float, burst: float, start: float, end: float) -> None:
+async def main(url: str, rate: float, burst: float, seconds: float) -> None:
     """Run."""
     calls = Calls()
     tenant = Tenant("hot", "acct", Secret("k"), limits=TenantLimits(rates=(Rate("tenant", rate, burst),)))
     async with await open_store(StoreOptions(url=url, call_timeout_s=5.0, connect_timeout_s=5.0)) as store:
         limiter = Limiter(store, observer=calls)
         await limiter.start()
+        sys.stdout.buffer.write(b"ready\n")
+        sys.stdout.buffer.flush()
+        start = float(await asyncio.to_thread(sys.stdin.readline))
+        end = start + seconds
         await asyncio.sleep(max(0.0, start - time.monotonic()))
         admitted: list[tuple[float, float]] = []
         asked = await asyncio.gather(*(client(limiter, tenant, end, admitted) for _ in range(8)))
@@ -64,4 +69,4 @@ async def main(url: str, rate: float, burst: float, start: float, end: float) ->
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], *map(float, sys.argv[2:6])))
+    asyncio.run(main(sys.argv[1], *map(float, sys.argv[2:5])))

@@ -9,10 +9,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from cbk_gateway.parties import Tenant
 from cbk_gateway.secret import Secret
+from cbk_gateway.settings import SettingsError
+from cbk_gateway.tenancy.directory import Directory
 from cbk_gateway.tenancy.key_source import KeySource
 from cbk_gateway.tenancy.observer import SilentObserver
 from cbk_gateway.tenancy.options import VaultOptions
+from cbk_gateway.tenancy.registry import Registry
+from cbk_gateway.tenancy.tenant_file import TenantFile
 from cbk_gateway.tenancy.vault import Vault, VaultFault
 
 REFERENCE = "vault:secret/cbk/acme#key"
@@ -205,3 +210,37 @@ async def test_no_way_to_log_in_is_a_fault(scripted: ScriptedVault) -> None:
     async with Vault(VaultOptions(address=scripted.url)) as vault:
         with pytest.raises(VaultFault, match="no way to log in"):
             await vault.read(REFERENCE)
+
+
+async def test_a_file_that_names_vault_is_read_again_when_its_secrets_are_due(
+    scripted: ScriptedVault, tmp_path: Path
+) -> None:
+    (tmp_path / "tenants.yaml").write_text("tenants: [{id: a, key: 'vault:secret/cbk/acme', scopes: []}]\n")
+    now, taken = [0.0], list[str]()
+
+    async def accept(tenants: tuple[Tenant, ...]) -> None:
+        taken.extend(tenant.key.reveal() for tenant in tenants)
+
+    async with Vault(by_token(scripted)) as vault:
+        keys = KeySource({}, vault=vault)
+        file = TenantFile(tmp_path / "tenants.yaml", keys, accept, vault_refresh_s=60, clock=lambda: now[0])
+        await file.load()
+        scripted.secret = {"data": {"data": {"key": "sk-newer"}}}
+        now[0] = 59.0
+        await file.look()
+        now[0] = 61.0
+        await file.look()
+    assert taken == ["sk-from-vault", "sk-newer"]
+
+
+async def test_a_key_that_vault_never_gave_is_a_problem_of_the_file(
+    scripted: ScriptedVault, tmp_path: Path
+) -> None:
+    (tmp_path / "tenants.yaml").write_text("tenants: [{id: a, key: 'vault:secret/none', scopes: []}]\n")
+    directory = Directory(
+        Registry(), KeySource({}, vault=Vault(by_token(scripted))), path=tmp_path / "tenants.yaml"
+    )
+    with pytest.raises(SettingsError, match="could not be read"):
+        await directory.start()
+    assert "secret/none" in directory.problems()[-1].message
+    await directory.stop()

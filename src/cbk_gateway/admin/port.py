@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import web
 
-from cbk_gateway.admin import health, views
-from cbk_gateway.errors import InternalError, NotAuthenticated, NotAuthorized, NotFound, Refusal
-from cbk_gateway.secret import Secret
+from cbk_gateway.admin import health
+from cbk_gateway.admin.changes import Changes
+from cbk_gateway.admin.operators import OPERATOR, Operator, identified
+from cbk_gateway.admin.views import Views
+from cbk_gateway.errors import InternalError, NotFound, Refusal
 from cbk_gateway.settings.gateway import AdminSettings
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger(__name__)
 
-ROLES: Final = ("viewer", "operator", "admin")
 SECURITY_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -31,18 +30,6 @@ SECURITY_HEADERS: Final = {
 }
 
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """Somebody with a token of the operators' port."""
-
-    name: str
-    role: str
-    token: Secret
-
-
-OPERATOR: Final = web.RequestKey("operator", Operator)
 
 
 class AdminPort:
@@ -65,7 +52,8 @@ class AdminPort:
                 web.get("/readyz", health.Readiness(self._gateway).answer),
                 web.get("/metrics", self._metrics),
                 web.get("/.well-known/jwks.json", self._jwks),
-                *views.Views(self._gateway).routes(),
+                *Views(self._gateway).routes(),
+                *Changes(self._gateway).routes(),
             ]
         )
         return app
@@ -87,23 +75,8 @@ class AdminPort:
     async def _authenticate(self, request: web.Request, handler: Answering) -> web.StreamResponse:
         """Ask for a token on everything below /admin. A browser's cookies count for nothing here."""
         if request.path.startswith("/admin"):
-            operator = self._operator_of(request)
-            needed = "viewer" if request.method in {"GET", "HEAD"} else "operator"
-            if ROLES.index(operator.role) < ROLES.index(needed):
-                raise NotAuthorized(f"This needs the role {needed}.", reason="role")
-            request[OPERATOR] = operator
+            request[OPERATOR] = identified(request, self._operators)
         return await handler(request)
-
-    def _operator_of(self, request: web.Request) -> Operator:
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        found = None
-        for operator in self._operators:
-            # Every token is compared, so that the time taken says nothing about which one was near.
-            if hmac.compare_digest(operator.token.reveal().encode(), given.strip().encode()):
-                found = operator
-        if scheme.lower() != "bearer" or found is None:
-            raise NotAuthenticated("An operator's token is needed here.", reason="operator")
-        return found
 
 
 @web.middleware

@@ -29,6 +29,9 @@ _TAIL: Final = re.compile(
     rb',"seq":([1-9][0-9]{0,18}),"prev":"([0-9a-f]{64})","mac":"([0-9a-f]{32})"'
     rb'(?:,"sig":"([0-9a-f]{128})")?,"hash":"([0-9a-f]{64})"\}\n\Z'
 )
+_BATCH: Final = re.compile(
+    rb',"batch":[0-9]{1,19},"seq":[0-9]{1,19},"prev":"[0-9a-f]{64}","mac":"[0-9a-f]{32}","hash":'
+)
 _TAIL_MAX: Final = 460
 _HASH_FIELD: Final = len(',"hash":""}\n') + 64
 _SIG_FIELD: Final = len(',"sig":""') + 128
@@ -91,6 +94,11 @@ def take_apart(line: bytes) -> Link | None:
         return None
     seq, prev, mac, sig, digest = found.groups()
     return Link(int(seq), prev.decode(), mac.decode(), sig.decode() if sig else None, digest.decode())
+
+
+def proves_sync(line: bytes, link: Link) -> bool:
+    """Whether all in front of this line was durable before it was written: it begins a group commit."""
+    return link.sig is not None or _BATCH.search(line, max(0, len(line) - _TAIL_MAX - 40)) is not None
 
 
 def is_intact(line: bytes, link: Link) -> bool:

@@ -66,6 +66,7 @@ FIELDS: Final[dict[str, str]] = {
     "extra": "Small further values of the special case.",
     "omitted": "Names of the parts left out to keep the record within its bound.",
     "what": "What an administrative record is about.",
+    "batch": "On the first record of a group commit: its number since the start. All before it was synced.",
     "seq": "Number of the record in its worker's chain, from 1, without gaps.",
     "prev": "The hash of the record before it, across segments.",
     "mac": "Keyed digest of everything in front of it.",
@@ -73,7 +74,7 @@ FIELDS: Final[dict[str, str]] = {
     "hash": "SHA-256 of everything in front of it.",
 }
 
-_RESERVED: Final = frozenset({"time", "kind", "seq", "prev", "mac", "sig", "hash"})
+_RESERVED: Final = frozenset({"time", "kind", "seq", "prev", "mac", "sig", "hash", "batch"})
 STRUCTURE_FIELDS: Final[dict[str, str]] = {
     "worker": "Name of the chain: one per worker process.",
     "segment": "Number of the segment in its chain, from 1.",

@@ -15,13 +15,14 @@ from typing import Final
 
 import orjson
 
-from cbk_gateway.audit.chain import Head, is_intact, take_apart
+from cbk_gateway.audit.chain import Head, is_intact, proves_sync, take_apart
 from cbk_gateway.audit.segment import SUFFIX, Position, segment_path
 
 ORIGIN_FIELDS: Final = ("intent", "request_id", "tenant", "subject", "operation", "resource", "action", "ids")
 """The fields of an intent that its outcome and verdict repeat, so that each line can be read alone."""
 
 _CHUNK: Final = 1 << 16
+_LINE_MAX: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def examine(folder: Path) -> Remains:
     while numbers:
         path = segment_path(folder, numbers[-1])
         line, end = _last_line(path)
+        if line is not None and b'"kind":"seal"' not in line[:64]:
+            line, end = _end_of_chain(path)
         size = path.stat().st_size
         if end < size:
             torn_sha256 = _cut(path, end)
@@ -134,7 +137,8 @@ def _open_from(path: Path, last: dict[str, object]) -> int:
 
 def _lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        yield from file
+        while line := file.readline(_LINE_MAX):
+            yield line
 
 
 def _last_line(path: Path) -> tuple[bytes | None, int]:
@@ -155,6 +159,31 @@ def _last_line(path: Path) -> tuple[bytes | None, int]:
                 return line, end
             end = start
     return None, 0
+
+
+def _end_of_chain(path: Path) -> tuple[bytes | None, int]:
+    """The last line that counts in a segment left by a crash, and the offset of its end.
+
+    A power cut may leave holes in what was not synced, and that can only be the last group commit. So a
+    break with no later group behind it is where the chain ends. A break with a later group behind it is
+    damage of another kind: it stays for verification to speak of, and costs no record after it.
+    """
+    last: tuple[bytes | None, int] = (None, 0)
+    before_break: tuple[bytes | None, int] | None = None
+    head: Head | None = None
+    offset = 0
+    for line in _lines(path):
+        offset += len(line)
+        link = take_apart(line)
+        if link is None or not is_intact(line, link):
+            before_break = before_break or last
+            continue
+        if head is not None and (link.seq, link.prev) != (head.seq + 1, head.digest):
+            before_break = before_break or last
+        if before_break is not None and proves_sync(line, link):
+            before_break = None
+        head, last = Head(link.seq, link.digest), (line, offset)
+    return last if before_break is None else before_break
 
 
 def _newline_before(fd: int, end: int) -> int:

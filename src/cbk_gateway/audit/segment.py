@@ -79,6 +79,7 @@ class SegmentLog:
         self._opened_at = 0.0
         self._unsigned = 0
         self._signed_at = 0.0
+        self._batches = 0
 
     def __repr__(self) -> str:
         return f"<SegmentLog {self.worker}/{self.position.segment} seq {self.position.head.seq}>"
@@ -128,7 +129,7 @@ class SegmentLog:
         self._note_signature()
 
     def commit(self, bodies: Sequence[bytes]) -> int:
-        """Append records and sync them; on return they are durable.
+        """Append records, at least one, and sync them; on return they are durable.
 
         Returns:
             The bytes written.
@@ -140,6 +141,10 @@ class SegmentLog:
             self._reopen()
         else:
             self._return_if_moved()
+        self._batches += 1
+        # Everything in front of this mark was synced before it was written: recovery tells by it what a
+        # power cut can have damaged from what it cannot.
+        bodies = [b'%b,"batch":%d}' % (bodies[0][:-1], self._batches), *bodies[1:]]
         try:
             return self._append(bodies, signed=False)
         except _SegmentLostError as exc:

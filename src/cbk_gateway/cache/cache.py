@@ -8,7 +8,6 @@ memory may be used in `membership.py`, what surrounds a write in `writes.py`.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -24,7 +23,7 @@ from cbk_gateway.cache.membership import Membership
 from cbk_gateway.cache.observer import CacheObserver, SilentObserver
 from cbk_gateway.cache.options import CacheOptions
 from cbk_gateway.cache.shelf import Look, Shown, Word
-from cbk_gateway.cache.tiers import Tiers
+from cbk_gateway.cache.tiers import Tiers, steady
 from cbk_gateway.cache.writes import WriteMark, Writes
 from cbk_gateway.operation import ALL_TYPES, Operation
 from cbk_gateway.store import Store, StoreFault
@@ -40,7 +39,7 @@ class Cache:
         store: The store; stays the caller's to close, after `stop`.
         options: See `CacheOptions`.
         observer: Who counts; None for nobody.
-        clock: Monotonic seconds.
+        clock: Seconds that only grow.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Cache:
         options: CacheOptions,
         observer: CacheObserver | None = None,
         *,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = steady,
     ) -> None:
         self._options = options
         self._observer: CacheObserver = observer if observer is not None else SilentObserver()
@@ -391,8 +390,7 @@ class Cache:
         hit = copy.hit(now, wish, said)
         if hit is None:
             return None
-        # Sealed, not closed: a refresh goes on under this flight and has to hear of writes.
-        self._tiers.flights.seal(flight)
+        self._tiers.flights.seal(flight)  # not closed: the refresh has to hear of writes
         flight.land(Answered(copy, None, is_stored=True))
         self._observer.stale_served("revalidate")
         if look.word is not Word.OWN:

@@ -26,6 +26,8 @@ from cbk_gateway.store import Store, StoreFault
 _log = structlog.get_logger(__name__)
 
 _BROKEN: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
+# A message of a gateway that speaks otherwise: what it said is missed, as if the feed had been cut.
+_UNREADABLE: Final = (ValueError, TypeError)
 
 
 class FeedListener(Protocol):
@@ -86,7 +88,7 @@ class Feed:
             pubsub = self._store.pubsub()
             try:
                 await self._listen(pubsub)
-            except _BROKEN as exc:
+            except (*_BROKEN, *_UNREADABLE) as exc:
                 _log.warning("cache_feed_lost", why=type(exc).__name__)
             finally:
                 self._listener.feed_lost()

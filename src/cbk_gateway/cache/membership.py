@@ -27,10 +27,14 @@ at time t after that. B's lease is valid at t.
    everything and joined again: all it has since came from the store after W's bump: case 1.
 3. B held no lease when W was announced, because it was not a member, or its lease was over. Then it serves
    nothing until it has joined, and joining begins with an empty memory and a new session: case 1.
+4. The register was lost with B's lease in it. For one lease from then on the writer waits until as many have
+   answered as are subscribed (a flush, which breaks no subscription), or until that lease is over (a restart or
+   failover, which breaks them all, but B may not have noticed yet): see `register.lua`.
 
-Clocks are compared as durations only: a lease counts here from before its beat was sent, in the store from
-when it arrived, and the writer counts from the reply; all three err towards waiting. Rates may differ by
-`_DRIFT`. Pub/sub alone would prove nothing: it neither stores nor confirms.
+Clocks are compared as durations only, and go on while the machine sleeps where the system can tell: a lease
+counts here from before its beat was sent, in the store from when it arrived, and the writer counts from the
+reply; all three err towards waiting. Rates may differ by `_DRIFT`. All workers must have the same `lease_s`.
+Pub/sub alone would prove nothing: it neither stores nor confirms.
 
 **Generations.** A worker that was cut off from the store may have forwarded writes that it could not announce
 (`writes.py`), and may have died before it could make up for it. So a worker that is not heard for
@@ -60,9 +64,11 @@ _log = structlog.get_logger(__name__)
 
 _LEASES: Final = "cbkgw:{cache-feed}:leases"
 _LIVES: Final = "cbkgw:{cache-feed}:lives"
+_BIRTH: Final = "cbkgw:{cache-feed}:birth"
 _GENERATION: Final = "cbkgw:{cache-feed}:generation"
 _DRIFT: Final = 0.02
 _ACK_PATIENCE_S: Final = 0.25
+_UNCOUNTABLE: Final = 1 << 30
 
 
 @dataclass(slots=True)
@@ -80,10 +86,15 @@ class Announcement:
 
     Attributes:
         waiting_for: Workers that have not answered yet, with the end of their lease by this clock.
+        answered: Workers that have.
+        needed: How many have to answer, known by name or not.
+        doubt_ends_at: When no lease can last any more that the register may have forgotten.
     """
 
     waiting_for: dict[str, float] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    needed: int = 0
+    doubt_ends_at: float = 0.0
     is_sent: bool = False
     is_heard: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -95,8 +106,13 @@ class Announcement:
 
     def settle(self) -> None:
         """See whether all have answered."""
-        if self.is_sent and not self.waiting_for:
+        if self.is_sent and not self.waiting_for and len(self.answered) >= self.needed:
             self.is_heard.set()
+
+    @property
+    def ends_at(self) -> float:
+        """When there is nothing left to wait for, whoever answers or not."""
+        return max(self.doubt_ends_at, *self.waiting_for.values(), 0.0)
 
 
 class Membership:
@@ -115,9 +131,9 @@ class Membership:
         self._options = tiers.options
         self._recover = recover
         self._me = tiers.worker
-        self._heartbeat = script(store, "heartbeat", with_common=False)
-        self._announce = script(store, "announce", with_common=False)
-        self._leave = script(store, "leave", with_common=False)
+        self._heartbeat = script(store, "heartbeat", prelude="register")
+        self._announce = script(store, "announce", prelude="register")
+        self._leave = script(store, "leave", prelude=None)
         self._session = 0
         self._is_hearing = False
         self._is_member = False
@@ -178,16 +194,23 @@ class Membership:
         self._announcements[number] = announcement
         message = b"I " + orjson.dumps([self._me, number, account, types])
         try:
-            reply = await self._announce(keys=(_LEASES,), args=(FEED, message, self._me))
+            reply = await self._announce(
+                keys=(_LEASES, _BIRTH),
+                args=(FEED, message, self._me, int(self._options.lease_s * 1000)),
+            )
         except BaseException:
             self._announcements.pop(number, None)
             raise
+        now_ms, receivers, doubt, doubt_ends_ms = reply[:4]
         now = self._tiers.now()
-        for worker, ends_ms in zip(reply[1::2], reply[2::2], strict=True):
+        for worker, ends_ms in zip(reply[4::2], reply[5::2], strict=True):
             name = worker.decode()
             if name not in announcement.answered:
-                remaining_s = (ends_ms - reply[0]) / 1000
-                announcement.waiting_for[name] = now + remaining_s * (1 + _DRIFT)
+                announcement.waiting_for[name] = now + (ends_ms - now_ms) / 1000 * (1 + _DRIFT)
+        if doubt:
+            announcement.doubt_ends_at = now + (doubt_ends_ms - now_ms) / 1000 * (1 + _DRIFT)
+            # After a restart nobody's answers are enough: those who are missing cannot be counted.
+            announcement.needed = receivers - self._is_hearing if doubt == b"flush" else _UNCOUNTABLE
         announcement.is_sent = True
         announcement.settle()
         if announcement.is_heard.is_set() or self._options.consistency is Consistency.BOUNDED:
@@ -200,13 +223,13 @@ class Membership:
             return
         started = self._tiers.now()
         if not await _set_within(announcement.is_heard, _ACK_PATIENCE_S):
-            laggards = dict(announcement.waiting_for)
+            laggards = tuple(announcement.waiting_for)
+            ends_at = announcement.ends_at
             if laggards:
+                _log.warning("cache_feed_unanswered", workers=len(laggards))
                 with contextlib.suppress(StoreFault):
                     await self._leave(keys=(_LEASES, _LIVES), args=(0, *laggards))
-                _log.warning("cache_feed_unanswered", workers=len(laggards))
-                ends_at = max(laggards.values())
-                await _set_within(announcement.is_heard, max(0.0, ends_at - self._tiers.now()))
+            await _set_within(announcement.is_heard, max(0.0, ends_at - self._tiers.now()))
         self._forget(announcement)
         self._tiers.observer.write_waited(self._tiers.now() - started)
 
@@ -252,7 +275,7 @@ class Membership:
         session = self._session
         try:
             goes_on, generation, _ = await self._heartbeat(
-                keys=(_LEASES, _LIVES, _GENERATION),
+                keys=(_LEASES, _BIRTH, _LIVES, _GENERATION),
                 args=(
                     *(self._me, int(options.lease_s * 1000), int(options.death_after_s * 1000)),
                     *(channel_of(self._me), self._beat_number, wanted),
@@ -261,6 +284,7 @@ class Membership:
         except StoreFault:
             self.note_fault()
             return
+        self._fault_since = None
         self._heard_of_generation(generation)
         await self._after_good_beat(now)
         if session != self._session or wanted == "none":
@@ -288,7 +312,6 @@ class Membership:
                 self.note_fault()
                 return
             self.is_recovered = True
-        self._fault_since = None
 
     def _heard_of_generation(self, generation: int) -> None:
         shelf = self._tiers.shelf
@@ -353,7 +376,7 @@ class Membership:
                     if announcement is not None:
                         announcement.note(worker)
             case _:
-                _log.warning("cache_feed_unknown_message")
+                raise ValueError("unknown message on the feed")
 
     def _heard_of_write(self, text: bytes) -> None:
         told: Any = orjson.loads(text)

@@ -64,8 +64,8 @@ class SharedTier:
         self._codec = EntryCodec(options.encryption_key)
         self._now = clock
         self._chance = chance
-        self._look = script(store, "shared_look", with_common=False)
-        self._vote = script(store, "shared_vote", with_common=False)
+        self._look = script(store, "shared_look", prelude=None)
+        self._vote = script(store, "shared_vote", prelude=None)
         self._proven: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def may_serve(self, ask: Ask) -> bool:

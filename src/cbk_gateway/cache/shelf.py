@@ -180,9 +180,12 @@ class Shelf:
         )
         return bool(reply)
 
-    async def finish_write(self, account: str, kind: str, mark: str, types: Sequence[str]) -> None:
-        """Make `types` old and take the mark away; without a mark ("") only the former."""
-        await self._on_epochs(self._finish, account, (kind, mark, " ".join(types)))
+    async def finish_write(self, account: str, kind: str, mark: str, types: Sequence[str]) -> bool:
+        """Make `types` old and take the mark away; without a mark ("") only the former.
+
+        Returns whether the mark stood to the end. If not, what was fetched meanwhile may have been kept.
+        """
+        return bool(await self._on_epochs(self._finish, account, (kind, mark, " ".join(types))))
 
     async def shown(self, account: str, limit: int) -> list[Shown]:
         """What is kept for an account, at most `limit` entries. For operators, not for requests."""
@@ -217,10 +220,8 @@ class Shelf:
         return self._codec.decode(blob[_TIMES:], entry_key, int(blob[:13]), int(blob[13:_TIMES]))
 
 
-def script(store: Store, name: str, *, with_common: bool = True) -> StoreScript:
-    """A script of `lua/`, over the part that all scripts on one account share."""
+def script(store: Store, name: str, *, prelude: str | None = "common") -> StoreScript:
+    """A script of `lua/`, behind the prelude that it shares with others."""
     folder = importlib.resources.files("cbk_gateway.cache") / "lua"
-    text = (folder / f"{name}.lua").read_text(encoding="utf-8")
-    if with_common:
-        text = (folder / "common.lua").read_text(encoding="utf-8") + text
-    return store.script(text)
+    texts = [(folder / f"{one}.lua").read_text(encoding="utf-8") for one in (prelude, name) if one]
+    return store.script("".join(texts))

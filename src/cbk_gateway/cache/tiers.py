@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 _DECLINED_S: Final = 10.0
 _MAX_DECLINED: Final = 4096
+_STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def steady() -> float:
+    """Seconds that go on while the machine sleeps, where the system can tell: a lease must end then too."""
+    return time.clock_gettime(_STEADY)
 
 
 class Tiers:

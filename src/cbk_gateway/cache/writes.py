@@ -6,7 +6,8 @@ Owns the order of things around one write. What other workers do on hearing of i
 write forwarded. `finish`: bump again and take the mark away; wait until all have answered the announcement.
 Only then does the write's answer leave. Between the two the mark keeps answers fetched meanwhile, which may
 show either state, out of every cache; so it does not matter if the second bump fails or never comes: the mark
-outlives its writer by `mark_lease_s`, keeps holding answers back, and its end is a bump. While a write is
+outlives its writer by `mark_lease_s`, keeps holding answers back, and its end is a bump. A writer that finds
+its mark gone at the end, by a flush or because it was itself too late, announces once more. While a write is
 open-ended, or may change anything, nothing of the account is served either, because its effects become known
 to its client while it runs; such a write is forwarded only when all workers have answered.
 
@@ -199,9 +200,10 @@ class Writes:
         self._open.pop(mark.name, None)
 
     async def _finish_once(self, mark: WriteMark) -> None:
-        await self._tiers.shelf.finish_write(mark.account, mark.kind, mark.name, mark.types)
+        stood = await self._tiers.shelf.finish_write(mark.account, mark.kind, mark.name, mark.types)
         mark.is_known = True
-        if mark.announcement is None:
+        if not stood or mark.announcement is None:
+            # Without its mark (a flush, a lease that ended), what was fetched meanwhile was kept, and copied.
             self._tiers.drop(mark.account, mark.types, "write")
             mark.announcement = await self._feed.announce(mark.account, mark.types)
         await self._feed.obeyed(mark.announcement)

@@ -11,7 +11,7 @@ import sys
 from cyclopts import App, CycloptsError
 
 from cbk_gateway import __version__
-from cbk_gateway.cli import config, explain, sandbox, serve, token
+from cbk_gateway.cli import audit, cache, config, explain, limits, sandbox, serve, tenant, token
 from cbk_gateway.cli import demo as demonstration
 from cbk_gateway.cli.output import USAGE, complain, exit_code_of
 
@@ -27,6 +27,11 @@ app.command(sandbox.sandbox)
 app.command(explain.explain)
 app.command(config.app)
 app.command(token.app)
+app.command(tenant.app)
+app.command(limits.limit)
+app.command(limits.quota)
+app.command(cache.app)
+app.command(audit.app)
 
 
 def main(arguments: list[str] | None = None) -> None:

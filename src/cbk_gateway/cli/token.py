@@ -12,10 +12,13 @@ from cyclopts import App, Parameter
 
 from cbk_gateway import assembly
 from cbk_gateway.cli.output import CONFIGURATION, USAGE, CommandFault
+from cbk_gateway.cli.remote import Remote, get, post, show
 from cbk_gateway.identity import Identity
 from cbk_gateway.settings.load import load, load_tenants_of
 
-app = App(name="token", help="Mint and inspect tenants' tokens.")
+app = App(name="token", help="Mint, inspect and revoke tenants' tokens.")
+
+HERE = Remote()
 
 Config = Annotated[Path | None, Parameter(name=["--config", "-c"])]
 
@@ -54,6 +57,52 @@ def mint(
         raise CommandFault(f"The token cannot be minted: {fault}.", USAGE) from None
     sys.stdout.write(text + "\n")
     return 0
+
+
+@app.command
+def revoke(
+    *,
+    token_id: str | None = None,
+    tenant: str | None = None,
+    subject: str | None = None,
+    issued_before: int | None = None,
+    note: str = "",
+    remote: Remote = HERE,
+) -> int:
+    """Revoke tokens of a running gateway: one, a subject's, a tenant's, or all issued before a time.
+
+    Example: `cbk-gateway token revoke --tenant acme --subject web --note "lost laptop"`
+
+    Args:
+        token_id: The token's `jti`.
+        tenant: All tokens of this tenant, or with `--subject` of that subject only.
+        subject: All tokens of this subject of the tenant.
+        issued_before: Only tokens issued before this epoch second.
+        note: Why, for whoever reads the list.
+    """
+    asked = {"token_id": token_id, "tenant": tenant, "subject": subject, "issued_before": issued_before}
+    return show(post(remote, "/admin/tokens/revoke", {**asked, "note": note}))
+
+
+@app.command
+def revocations(*, remote: Remote = HERE) -> int:
+    """List the revocations in force.
+
+    Example: `cbk-gateway token revocations`
+    """
+    return show(get(remote, "/admin/tokens/revocations"))
+
+
+@app.command
+def lift(revocation: str, *, remote: Remote = HERE) -> int:
+    """Take a revocation back.
+
+    Example: `cbk-gateway token lift tenant-0123456789abcdef`
+
+    Args:
+        revocation: Its id, from the list.
+    """
+    return show(post(remote, "/admin/tokens/lift", {"id": revocation}))
 
 
 @app.command

@@ -67,6 +67,8 @@ def _match(text: str) -> str:
     _scope(text)
     if text.startswith("!"):
         raise ValueError("A rate counts what it matches, so its `match` cannot be a deny rule.")
+    if parse_scope(text).names_ids:
+        raise ValueError("A rate counts operations whatever their ids: leave the brackets out.")
     return text
 
 
@@ -139,8 +141,8 @@ class ClassRateShape(RateShape):
         description="Name of the limit in headers, refusals and metrics: 1 to 32 of a-z, 0-9, `_`, `-`.",
     )
     match: Annotated[str, AfterValidator(_match)] = Field(
-        description="Scope pattern of what it counts, for example `conversation/**:write`. Ids in brackets "
-        "work; deny rules do not.",
+        description="Scope pattern of what it counts, for example `conversation/**:write`; without ids and "
+        "not a deny rule. Paths the gateway does not know count by their first segment.",
     )
 
 

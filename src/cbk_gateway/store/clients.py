@@ -84,13 +84,18 @@ class StoreClients:
     async def aclose(self) -> None:
         """Close all connections."""
         await self.commands.aclose()
-        await self.subscriptions.aclose()
+        if self.subscriptions is not self.commands:
+            await self.subscriptions.aclose()
         for sentinel in self.sentinels:
             await sentinel.aclose()
 
 
 def build(address: StoreAddress, options: StoreOptions) -> StoreClients:
     """Build the clients of a store. Nothing is sent yet."""
+    if address.shape is StoreShape.CLUSTER:
+        # Its subscriptions take a connection out of a node's pool and need the slot map that commands renew.
+        client, _ = _client(address, options, read_timeout_s=options.connect_timeout_s)
+        return StoreClients(client, client)
     # A subscription is silent for as long as nobody publishes: reads of it have no bound here.
     commands, commands_sentinel = _client(address, options, read_timeout_s=options.connect_timeout_s)
     subscriptions, subscriptions_sentinel = _client(

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar, cast
 
 import structlog
 from redis.asyncio.client import PubSub
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
@@ -297,7 +298,7 @@ async def _first_answer(store: Store, patience_s: float) -> None:
                 await _ping(store.client)
         except (*_AWAY, TimeoutError) as exc:
             if asyncio.get_running_loop().time() + 0.1 >= deadline or not _may_pass(exc):
-                why = str(exc) or "no answer in time"
+                why = _why(exc)
                 raise StoreFault(
                     f"cannot reach the store at {store.shown_url}: {why}", StoreTrouble.AWAY
                 ) from exc
@@ -309,6 +310,13 @@ async def _first_answer(store: Store, patience_s: float) -> None:
 def _may_pass(exc: Exception) -> bool:
     """Whether waiting may help: a wrong password stays wrong."""
     return not isinstance(exc, ResponseError) or isinstance(exc, _NOT_NOW)
+
+
+def _why(exc: Exception) -> str:
+    """The failure in one sentence; what the library says of Sentinels would fill a screen."""
+    if isinstance(exc, MasterNotFoundError):
+        return "no Sentinel answers that names the primary"
+    return str(exc)[:200] or "no answer in time"
 
 
 def _ping(client: StoreClient) -> Awaitable[Any]:

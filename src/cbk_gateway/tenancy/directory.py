@@ -57,7 +57,6 @@ class Directory:
         path: Path | None = None,
         store: Store | None = None,
         options: TenancyOptions | None = None,
-        vault_refresh_s: float = 60.0,
         observer: TenancyObserver | None = None,
     ) -> None:
         self.registry = registry
@@ -67,7 +66,7 @@ class Directory:
         self._store = store
         self.records = Records(store, timeout_s=self._options.store_timeout_s) if store is not None else None
         self._file = (
-            TenantFile(path, keys, self._accept_file, observer, vault_refresh_s=vault_refresh_s)
+            TenantFile(path, keys, self._accept_file, observer, vault_refresh_s=keys.refresh_s)
             if path is not None
             else None
         )
@@ -78,7 +77,6 @@ class Directory:
         self._store_failed = False
         self._turn = asyncio.Lock()
         self._taken_at = 0.0
-        self._reference_refresh_s = vault_refresh_s
         self._nudge = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,13 +102,14 @@ class Directory:
             self._tasks.append(loop.create_task(self._listen(self._store)))
 
     async def stop(self) -> None:
-        """Stop looking. The registry stays as it is."""
+        """Stop looking, and close what keys are read with. The registry stays as it is."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             # redis-py 8.1 swallows a cancellation that arrives while it subscribes: ask until it is heard.
             while not task.done():
                 task.cancel()
                 await asyncio.wait((task,), timeout=0.1)
+        await self.keys.close()
 
     async def reload(self) -> bool:
         """Read everything again at once, for SIGHUP; says whether the file is usable."""
@@ -226,7 +225,7 @@ class Directory:
                     await self._nudge.wait()
             self._nudge.clear()
             # Files and Vault change without a word to the store.
-            is_due = loop.time() - self._taken_at >= self._reference_refresh_s
+            is_due = loop.time() - self._taken_at >= self.keys.refresh_s
             await self.refresh(always=self._stored.follows_references and is_due)
 
     async def _listen(self, store: Store) -> None:

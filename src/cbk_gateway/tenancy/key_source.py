@@ -49,6 +49,16 @@ class KeySource:
         """Whether keys can be stored: whether a master key is configured."""
         return self._master is not None
 
+    @property
+    def refresh_s(self) -> float:
+        """How often what changes by itself should be read anew, in seconds."""
+        return self._vault.refresh_s if self._vault is not None else 60.0
+
+    async def close(self) -> None:
+        """Close the connections to Vault; the next reading opens them again."""
+        if self._vault is not None:
+            await self._vault.close()
+
     async def following(self, vault_references: Iterable[str], folder: Path | None) -> Following:
         """A way to follow references, with those that lead to Vault read just now."""
         references = tuple(vault_references)

@@ -122,18 +122,19 @@ def scope_set(texts: tuple[str, ...]) -> ScopeSet:
 
 
 def covers(pattern: str, operation: Operation) -> bool:
-    """Whether one pattern matches an operation: for limits that count some operations only.
+    """Whether a limit's pattern counts an operation; ids play no part in it.
 
-    Ids count as written, without the caution of deny rules. An operation the table does not know matches
-    by its first segment.
+    A path the table does not know matches by its first segment: counting too much errs on the safe side.
 
     Raises:
         ScopeSyntaxError: The pattern is malformed.
     """
     rule = parse_scope(pattern)
-    return (
-        _fits_action(rule, operation) and _surely_fits(rule, operation) and _surely_fits_ids(rule, operation)
-    )
+    if not _fits_action(rule, operation):
+        return False
+    if operation.route.known or not rule.segments:
+        return _surely_fits(rule, operation)
+    return rule.segments[0].name in {None, operation.scope_resource}
 
 
 def needed_scope(operation: Operation) -> str:

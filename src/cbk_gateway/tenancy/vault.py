@@ -42,11 +42,16 @@ class VaultFault(Exception):  # noqa: N818 - named as the other packages' faults
 
 
 class Vault:
-    """A Vault server. Use as an async context manager, or call `close`."""
+    """A Vault server. Use as an async context manager, or call `close`.
+
+    Attributes:
+        refresh_s: How often its secrets should be read anew, in seconds.
+    """
 
     def __init__(self, options: VaultOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
         _refuse_plain_text(options.address)
         self._options = options
+        self.refresh_s = options.refresh_s
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._token: Secret | None = None

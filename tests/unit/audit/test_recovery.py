@@ -131,6 +131,44 @@ async def test_a_torn_end_is_cut_off_and_kept_beside(
     assert [finding.kind for finding in report.findings] == ["note"]
 
 
+async def test_a_hole_in_the_last_group_ends_the_chain_there(options: JournalOptions, read: Read) -> None:
+    """A power cut may write later pages of the last group and not the earlier ones."""
+    log = dead_chain(options, "w0", [[INTENT % (b"a", b"a")]])
+    path = log.folder / "000000001.jsonl"
+    synced = path.stat().st_size
+    key = load_or_make(options.key_path)
+    head, lines = log.position.head, []
+    for name in (b"x", b"y", b"z"):
+        body = INTENT % (name, name)
+        line, head = seal(body[:-1] + b',"batch":9}' if name == b"x" else body, head, key.mac_key)
+        lines.append(line)
+    with path.open("ab") as file:
+        file.write(b"\0" * len(lines[0]) + lines[1] + lines[2])
+    await restart(options)
+    assert path.stat().st_size == synced
+    assert [one["intent"] for one in read(options.directory) if one["kind"] == "intent"] == ["a"]
+    assert verify(options.directory, keys_at(options.key_path)).is_good
+
+
+async def test_damage_before_a_later_group_costs_no_record_and_is_not_hidden(
+    options: JournalOptions,
+) -> None:
+    log = dead_chain(options, "w0", [[INTENT % (b"a", b"a")]])
+    path = log.folder / "000000001.jsonl"
+    key = load_or_make(options.key_path)
+    head, lines = log.position.head, []
+    for name in (b"x", b"y"):
+        line, head = seal((INTENT % (name, name))[:-1] + b',"batch":9}', head, key.mac_key)
+        lines.append(line)
+    with path.open("ab") as file:
+        file.write(lines[0].replace(b"r-x", b"r-q") + lines[1])
+    size = path.stat().st_size
+    await restart(options)
+    assert path.stat().st_size == size
+    report = verify(options.directory, keys_at(options.key_path))
+    assert [(one.kind, one.line) for one in report.findings] == [("altered", 3)]
+
+
 async def test_a_segment_whose_header_was_torn_never_was(options: JournalOptions) -> None:
     log = dead_chain(options, "w0", [[INTENT % (b"a", b"a")]])
     (log.folder / "000000002.jsonl").write_bytes(b'{"time":"2026-')

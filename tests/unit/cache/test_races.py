@@ -247,17 +247,34 @@ async def test_an_open_write_keeps_its_mark_alive(scene: Scene) -> None:
 
 
 async def test_a_refresh_in_the_background_hears_of_writes(scene: Scene) -> None:
-    """Its answer may be kept in the store just before a write that this worker hears of just before the reply."""
+    """Else its answer could enter memory when the reply from the store comes after the news of a write."""
     options = CacheOptions(config_ttl_s=0.05, stale_while_revalidate_s=60)
     cache, writer = await scene.worker(options), await scene.worker(options)
     await scene.fill(cache)
+    refresh: Fill | None = None
     async with asyncio.timeout(5.0):
-        while not isinstance(found := await scene.ask(cache), Hit) or found.refresh is None:
+        while refresh is None:
+            found = await scene.ask(cache)
+            assert isinstance(found, Hit)
+            refresh = found.refresh
             await asyncio.sleep(0.01)
-    assert not found.refresh.flight.is_void
+    voids = [refresh.flight.is_void]
     await scene.write(writer, "bot")
-    assert found.refresh.flight.is_void
-    assert not (await scene.answer(found.refresh)).is_stored
+    voids.append(refresh.flight.is_void)
+    assert voids == [False, True]
+    assert not (await scene.answer(refresh)).is_stored
+
+
+async def test_a_write_whose_mark_was_lost_drops_what_was_kept_meanwhile(scene: Scene) -> None:
+    """As after a flush of the store: the second bump reaches the store, but only news reach memory."""
+    reader, writer = await scene.worker(), await scene.worker()
+    mark = await writer.begin_write("acme", frozenset({"bot"}))
+    await scene.store.client.delete("cbkgw:{acme}:cache:marks")
+    assert (await scene.fill(reader)).is_stored
+    assert reader.recall_now(scene.get("/bot/list"), scene.parts()) is not None
+    await mark.finish()
+    assert reader.recall_now(scene.get("/bot/list"), scene.parts()) is None
+    assert await scene.body(reader) is None
 
 
 async def test_a_fetch_that_was_waited_for_in_vain_still_hears_of_writes(scene: Scene) -> None:

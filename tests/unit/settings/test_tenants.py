@@ -156,6 +156,11 @@ tenants:
             "",
         ),
         ("limits: {classes: [{name: a, match: '!*', per_second: 1}]}", ".classes[0].match", "deny rule"),
+        (
+            "limits: {classes: [{name: a, match: 'bot[b]:*', per_second: 1}]}",
+            "[0].match",
+            "leave the brackets",
+        ),
         ("limits: {classes: [{name: a, match: 'x', per_second: 1}]}", ".classes[0].match", "type:action"),
         ("run_as: {}", ".run_as", "exactly one"),
         ("run_as: {user_id: a, child_email: b}", ".run_as", "exactly one"),

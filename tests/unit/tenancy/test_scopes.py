@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cbk_gateway.limits.plan import counts
 from cbk_gateway.operation import Effect, Operation, Route, routes, understand
 from cbk_gateway.settings.scope_syntax import ScopeSyntaxError
 from cbk_gateway.tenancy.scopes import MAX_RULES, ScopeSet, covers, id_owners, needed_scope, scope_set
@@ -245,14 +246,22 @@ def test_the_needed_scope_of_every_route_allows_it() -> None:
         ("*", G, "/bot/list", True),
         ("conversation/**:write", P, "/conversation/c/message/create", True),
         ("conversation/**:write", G, "/conversation/list", False),
-        ("bot[b1]:*", G, "/bot/b1/fetch", True),
-        ("bot[b1]:*", G, "/bot/@b1/fetch", False),
+        ("bot:*", P, "/bot/b1/part/p1/frobnicate", True),
+        ("bot/part:*", P, "/bot/b1/part/p1/frobnicate", True),
         ("graphql:*", P, "/graphql", True),
         ("*:write", P, "/graphql", True),
     ],
 )
 def test_a_limit_counts_what_its_pattern_covers(pattern: str, method: str, path: str, expected: bool) -> None:
     assert covers(pattern, understand(method, "/v1" + path)) is expected
+
+
+@pytest.mark.parametrize("pattern", ["*", "*:read", "bot:*", "bot/**:write", "dataset/*:read", "graphql:*"])
+def test_the_limiter_counts_what_explanations_say_it_counts(pattern: str) -> None:
+    """Two packages read patterns, which may not import one another: they must not drift apart."""
+    unknown = [understand(P, "/v1/bot/b/part/p/frobnicate"), understand(P, "/v1/newthing/n/write")]
+    for operation in [*map(operation_on, routes()), *unknown]:
+        assert covers(pattern, operation) is counts(pattern, operation), operation.scope
 
 
 def test_a_malformed_limit_pattern_is_an_error() -> None:

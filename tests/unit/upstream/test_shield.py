@@ -221,7 +221,7 @@ async def test_a_worker_that_died_leaves_an_unknown_outcome(store: Store) -> Non
 
 
 async def test_a_long_write_keeps_its_lease(store: Store) -> None:
-    shield = make(store, lease_s=0.15, attach_s=0.6)
+    shield = make(store, lease_s=1.5, attach_s=3.0)
     entry = await proceeding(shield, attempt())
     with pytest.raises(Conflict) as refused:
         await shield.enter(attempt())

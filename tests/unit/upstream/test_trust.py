@@ -174,7 +174,9 @@ async def test_a_body_that_ends_with_the_connection_must_end_politely(
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nall of it")
         await writer.drain()
         if not politely:
-            writer.transport.get_extra_info("socket").shutdown(1)
+            for _ in range(3):
+                # Some event loops write at the end of their turn.
+                await asyncio.sleep(0)
             writer.transport.abort()
 
     async with (

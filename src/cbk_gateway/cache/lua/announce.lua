@@ -1,9 +1,9 @@
--- Tells every worker what is old now. KEYS: leases. ARGV: feed channel, message, worker that says it.
--- Gives {now, worker, end of its lease, ...}: whoever may be serving from memory and has to answer.
-local clock = redis.call('TIME')
-local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-redis.call('PUBLISH', ARGV[1], ARGV[2])
-local answer = { now_ms }
+-- Tells every worker what is old now. KEYS: leases, birth.
+-- ARGV: feed channel, message, worker that says it, lease ms.
+-- Gives {now, how many heard it, doubt, end of the doubt, worker, end of its lease, ...}: whoever may be
+-- serving from memory and has to answer.
+local how, ends = doubt(tonumber(ARGV[4]))
+local answer = { now_ms, redis.call('PUBLISH', ARGV[1], ARGV[2]), how, ends }
 local live = redis.call('ZRANGEBYSCORE', KEYS[1], now_ms, '+inf', 'WITHSCORES')
 for position = 1, #live, 2 do
   if live[position] ~= ARGV[3] then

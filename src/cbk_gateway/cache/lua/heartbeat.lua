@@ -1,21 +1,20 @@
 -- A worker says that it lives, and asks to hear itself on its own channel.
--- KEYS: leases (who may serve from memory, until when), lives (who was heard when), generation.
+-- KEYS: leases (who may serve from memory, until when), birth, lives (who was heard when), generation.
 -- ARGV: worker, lease ms, death ms, channel, beat number, lease wanted: "join", "renew" or "none".
 -- Gives {whether its lease goes on, generation, now}.
-local clock = redis.call('TIME')
-local now_ms = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
-local dead = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms - tonumber(ARGV[3]))
+doubt(tonumber(ARGV[2]))
+redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
+local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now_ms - tonumber(ARGV[3]))
 if #dead > 0 then
-  redis.call('ZREM', KEYS[2], unpack(dead))
+  redis.call('ZREM', KEYS[3], unpack(dead))
   redis.call('ZREM', KEYS[1], unpack(dead))
 end
 -- A worker that vanished may have written while it could not say so: nothing of before counts any more.
 -- Starting from the clock, no generation comes twice, even after a flush.
-local generation = tonumber(redis.call('GET', KEYS[3]) or 0)
+local generation = tonumber(redis.call('GET', KEYS[4]) or 0)
 if #dead > 0 or generation == 0 then
   generation = math.max(generation + 1, now_ms)
-  redis.call('SET', KEYS[3], string.format('%d', generation))
+  redis.call('SET', KEYS[4], string.format('%d', generation))
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms)
 -- A lease that ended or was taken away is not renewed: the worker must drop its copies first, then join.
