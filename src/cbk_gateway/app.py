@@ -26,7 +26,7 @@ from cbk_gateway.listener import GatewayServer, require_compiled_parser
 from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.pipeline import Pipeline
-from cbk_gateway.server import Port, bound_socket
+from cbk_gateway.server import Doors, OwnDoors
 from cbk_gateway.settings.load import Loaded
 from cbk_gateway.store import Store, open_store
 from cbk_gateway.telemetry import AccessLog, Metrics, report_process, watch_loop_lag
@@ -54,6 +54,7 @@ class Gateway:
         loaded: The settings.
         tenants: The tenants, instead of those of the settings' file.
         identification: Which worker this is.
+        doors: Where it listens; where its settings say when None.
 
     Attributes:
         url: Base URL of the data port, once started.
@@ -71,6 +72,7 @@ class Gateway:
         *,
         tenants: tuple[Tenant, ...] | None = None,
         identification: Identification | None = None,
+        doors: Doors | None = None,
     ) -> None:
         self.loaded = loaded
         self.identification = identification or Identification()
@@ -78,6 +80,8 @@ class Gateway:
         self.url = ""
         self.admin_url = ""
         self._tenants = tenants
+        self._doors: Doors = doors if doors is not None else OwnDoors()
+        self._idle_grace_s = 0.0
         self._stack = contextlib.AsyncExitStack()
         self.parts: Parts
         self.store: Store
@@ -109,10 +113,16 @@ class Gateway:
         _log.info("gateway_ready", url=self.url, admin_url=self.admin_url, version=__version__)
         return self
 
-    async def stop(self) -> None:
-        """Stop accepting, let open requests end within the drain time, flush the journal, stop the parts."""
+    async def stop(self, *, idle_grace_s: float = 0.0) -> None:
+        """Stop accepting, let open requests end within the drain time, flush the journal, stop the parts.
+
+        Args:
+            idle_grace_s: Seconds in which idle connections are still listened to; see `Port.close`.
+        """
         self.is_draining = True
+        self._idle_grace_s = idle_grace_s
         if self.url:
+            self.parts.metrics.runtime.draining(is_draining=True)
             # Streams get half of the drain time to end by themselves, the rest to tell their clients.
             patience_s = self.loaded.settings.listen.drain_s / 2
             asyncio.get_running_loop().call_later(
@@ -215,18 +225,17 @@ class Gateway:
             parts.metrics.refusal(refusal.reason, refusal.status, None)
             parts.metrics.request(None, "other", "other", refusal.status, "none", 0.0)
 
-        admin = AdminPort(self)
-        admin_socket = bound_socket(settings.admin.host, settings.admin.port, "admin.port")
-        admin_port = Port(
-            web.AppRunner(admin.application(), access_log=None), admin_socket, settings.admin.tls
-        )
+        admin_port = self._doors.admin(AdminPort(self).application(), settings.admin)
         self._stack.push_async_callback(admin_port.close, 1.0)
         self.admin_url = await admin_port.open()
 
         server = GatewayServer(pipeline.handle, assembly.listener_options(loaded), on_refused)
-        socket = bound_socket(settings.listen.host, settings.listen.port, "listen.port")
-        data_port = Port(web.ServerRunner(server), socket, settings.listen.tls)
-        self._stack.push_async_callback(data_port.close, settings.listen.drain_s)
+        data_port = self._doors.data(web.ServerRunner(server), settings.listen)
+
+        async def close_data_port() -> None:
+            await data_port.close(settings.listen.drain_s, self._idle_grace_s)
+
+        self._stack.push_async_callback(close_data_port)
         self.url = await data_port.open()
 
 

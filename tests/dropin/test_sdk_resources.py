@@ -117,6 +117,29 @@ async def test_cached_reads_do_not_reach_the_api(gateway: Door) -> None:
     assert len(arrived(gateway.stage)) == 2 + 1 + 2
 
 
+async def test_what_has_no_life_of_its_own_answers_too(door: Door) -> None:
+    """Lists of the platform, usage, reports, events: calls of the SDK outside the usual five."""
+    wanted: list[dict[str, object]] = [
+        {"call": "platform.model.list"},
+        {"call": "platform.example.list"},
+        {"call": "platform.doc.search", "args": [{"search": "bots"}]},
+        {"call": "platform.report.generate", "args": ["usage", {}]},
+        {"call": "magic.generate", "args": ["magic-title", {"text": "Hello"}]},
+        {"call": "usage.fetch"},
+        {"call": "usage.series.fetch"},
+        {"call": "team.list"},
+        {"call": "event.log.list"},
+        {"call": "contact.ensure", "args": [{"fingerprint": "a-fingerprint", "name": "Ada"}]},
+    ]
+    outcomes = await scripts.calls(door.url, door.secret(), *wanted)
+    assert [
+        one["call"] for one, outcome in zip(wanted, outcomes, strict=True) if "value" not in outcome
+    ] == []
+    assert outcomes[0]["value"]["items"][0]["id"] == "sandbox-echo"
+    assert outcomes[5]["value"]["tokens"] > 0
+    assert len(arrived(door.stage)) == len(wanted)
+
+
 async def test_secrets_are_fetched_anew_each_time(gateway: Door) -> None:
     token = gateway.secret()
     made = {"name": "Key", "type": "plain", "value": "hidden"}

@@ -142,6 +142,28 @@ async def test_a_write_waits_for_the_lease_of_a_worker_whose_feed_is_silent(url:
         assert deaf.recall_now(BOTS, PARTS) is None
 
 
+@pytest.mark.parametrize("birth", [None, b"0123abcd 1000 flush"])
+async def test_a_write_waits_for_workers_that_the_register_forgot(
+    url: str, tmp_path: Path, birth: bytes | None
+) -> None:
+    """In a flush, which leaves no birth behind, or when another server took over with an older register."""
+    async with (
+        relay(tmp_path, url) as between,
+        worker(url) as writer,
+        worker(f"unix://{between.path}") as deaf,
+    ):
+        await fill(deaf)
+        between.silence()
+        client = writer._tiers.shelf._store.client
+        await client.delete("cbkgw:{cache-feed}:leases", "cbkgw:{cache-feed}:birth")
+        if birth is not None:
+            await client.set("cbkgw:{cache-feed}:birth", birth)
+        mark = await writer.begin_write("acme", frozenset({"bot"}))
+        assert deaf.recall_now(BOTS, PARTS) is not None, "its lease lasts, so the write has to wait"
+        await mark.finish()
+        assert deaf.recall_now(BOTS, PARTS) is None
+
+
 async def test_a_bounded_write_does_not_wait(url: str, tmp_path: Path) -> None:
     bounded = CacheOptions(
         lease_s=LEASE_S, heartbeat_s=0.1, death_after_s=20.0, consistency=Consistency.BOUNDED
@@ -188,6 +210,8 @@ async def test_a_worker_that_does_not_answer_loses_its_lease_and_delays_nobody_a
         assert first.announcement is not None
         assert deaf._tiers.worker in first.announcement.waiting_for
         await first.finish()
+        beats = deaf._membership._beat_number
+        await eventually(lambda: deaf._membership._beat_number > beats + 2)
         second = await writer.begin_write("acme", frozenset({"bot"}))
         assert second.announcement is not None
         assert deaf._tiers.worker not in second.announcement.waiting_for

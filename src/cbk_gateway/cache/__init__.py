@@ -12,10 +12,12 @@ write that could have changed it has been acknowledged since it was fetched, whi
     shelf.py, lua/     the shared tier: epochs, entries, leases, marks
     shared.py          one copy of `platform/*` for all accounts
     feed.py            the subscription on which workers hear one another
+    announcement.py    one write being told to the other workers
     membership.py      leases on memory, announcements, and why they are enough
     tiers.py           what the parts of one worker share
     writes.py          what surrounds a write; outages
     flight.py          coalescing within a worker
+    holding.py         one answer of memory, held on to for the next time
     fill.py, cache.py  what the pipeline calls
     graphql.py         whether a GraphQL document reads or writes
 """
@@ -24,6 +26,7 @@ from cbk_gateway.cache.answers import Hit, Pass, StoredAnswer
 from cbk_gateway.cache.cache import Cache
 from cbk_gateway.cache.fill import Fill
 from cbk_gateway.cache.graphql import classify
+from cbk_gateway.cache.holding import Holding
 from cbk_gateway.cache.keys import CacheKeyParts
 from cbk_gateway.cache.observer import CacheObserver, SilentObserver
 from cbk_gateway.cache.options import CacheOptions, Consistency
@@ -38,6 +41,7 @@ __all__ = [
     "Consistency",
     "Fill",
     "Hit",
+    "Holding",
     "Pass",
     "Shown",
     "SilentObserver",

@@ -18,6 +18,7 @@ from cbk_gateway.cache.ask import Ask, ask_of
 from cbk_gateway.cache.copy import Copy, Wish
 from cbk_gateway.cache.fill import Fill
 from cbk_gateway.cache.flight import Answered, Declined, Flight, Landing, Promoted
+from cbk_gateway.cache.holding import Holding, held
 from cbk_gateway.cache.keys import CacheKeyParts
 from cbk_gateway.cache.membership import Membership
 from cbk_gateway.cache.observer import CacheObserver, SilentObserver
@@ -86,12 +87,15 @@ class Cache:
         *,
         if_none_match: str | None = None,
         accept_encoding: str | None = None,
-    ) -> Hit | None:
-        """The answer from this worker's own memory, or None. Never waits and asks nobody."""
+    ) -> Holding | None:
+        """The answer in this worker's own memory, to have now and again; None when it has none.
+
+        Never waits, asks nobody and counts nothing: see `holding.py`.
+        """
         ask = self._ask(operation, parts)
         if isinstance(ask, str):
             return None
-        return self._from_memory(ask, ask.wish(if_none_match, accept_encoding))
+        return held(self._tiers, ask.digest, ask.wish(if_none_match, accept_encoding))
 
     async def recall(
         self,

@@ -28,8 +28,8 @@ at time t after that. B's lease is valid at t.
 3. B held no lease when W was announced, because it was not a member, or its lease was over. Then it serves
    nothing until it has joined, and joining begins with an empty memory and a new session: case 1.
 4. The register was lost with B's lease in it. For one lease from then on the writer waits until as many have
-   answered as are subscribed (a flush, which breaks no subscription), or until that lease is over (a restart or
-   failover, which breaks them all, but B may not have noticed yet): see `register.lua`.
+   answered as are subscribed (a flush, which breaks no subscription), or until that lease is over (a restart
+   or failover, which breaks them all, but B may not have noticed yet): see `register.lua`.
 
 Clocks are compared as durations only, and go on while the machine sleeps where the system can tell: a lease
 counts here from before its beat was sent, in the store from when it arrived, and the writer counts from the
@@ -48,12 +48,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 import structlog
 
+from cbk_gateway.cache.announcement import Announcement
 from cbk_gateway.cache.feed import Feed, channel_of, end
 from cbk_gateway.cache.options import Consistency
 from cbk_gateway.cache.shelf import FEED, script
@@ -78,41 +79,6 @@ class _Beat:
     sent_at: float
     is_granted: bool = False
     is_heard: bool = False
-
-
-@dataclass(slots=True)
-class Announcement:
-    """A write being told to the others.
-
-    Attributes:
-        waiting_for: Workers that have not answered yet, with the end of their lease by this clock.
-        answered: Workers that have.
-        needed: How many have to answer, known by name or not.
-        doubt_ends_at: When no lease can last any more that the register may have forgotten.
-    """
-
-    waiting_for: dict[str, float] = field(default_factory=dict)
-    answered: set[str] = field(default_factory=set)
-    needed: int = 0
-    doubt_ends_at: float = 0.0
-    is_sent: bool = False
-    is_heard: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def note(self, worker: str) -> None:
-        """A worker answered."""
-        self.answered.add(worker)
-        self.waiting_for.pop(worker, None)
-        self.settle()
-
-    def settle(self) -> None:
-        """See whether all have answered."""
-        if self.is_sent and not self.waiting_for and len(self.answered) >= self.needed:
-            self.is_heard.set()
-
-    @property
-    def ends_at(self) -> float:
-        """When there is nothing left to wait for, whoever answers or not."""
-        return max(self.doubt_ends_at, *self.waiting_for.values(), 0.0)
 
 
 class Membership:

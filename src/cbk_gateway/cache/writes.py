@@ -28,8 +28,9 @@ import asyncio
 
 import structlog
 
+from cbk_gateway.cache.announcement import Announcement
 from cbk_gateway.cache.feed import end
-from cbk_gateway.cache.membership import Announcement, Membership
+from cbk_gateway.cache.membership import Membership
 from cbk_gateway.cache.tiers import Tiers
 from cbk_gateway.operation import ALL_TYPES
 from cbk_gateway.store import StoreFault

@@ -118,6 +118,21 @@ class Identity:
             return None
         return self._remembered.get(digest, self._clock()) if self._feed.is_usable else None
 
+    def name_of(self, authorization: Sequence[str]) -> bytes:
+        """What `recall` knows the token of a request by.
+
+        Args:
+            authorization: The values of all its `Authorization` headers, as received.
+
+        Raises:
+            NotAuthenticated: They hold no bearer token.
+        """
+        return digest_of(bearer_token(authorization, self._options.max_token_chars))
+
+    def recall(self, name: bytes) -> Principal | None:
+        """Like `identify_now`, for a caller who keeps the token's name. Counts nothing."""
+        return self._remembered.get(name, self._clock()) if self._feed.is_usable else None
+
     async def identify(self, authorization: Sequence[str]) -> Principal:
         """Who is calling. Once per request.
 

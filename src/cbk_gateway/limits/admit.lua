@@ -43,6 +43,18 @@ local function load_bucket(key)
   else
     b.tokens, b.at, b.epoch, b.leased, b.leased_before = b.burst, now, epoch_now, 0, 0
   end
+  -- A clock that went back (another node took over) neither refills nor drains: `at` never moves back. Until
+  -- leases end the bucket fills only to what they leave, and they end with the epoch after their own.
+  local function fill(till, leased)
+    if till > b.at then
+      local brim = math.max(0, b.burst - leased)
+      b.tokens = math.min(brim, b.tokens + (till - b.at) * b.rate / 1000000)
+      b.at = till
+    end
+  end
+  fill(math.min(now, (b.epoch + 1) * lease_life), b.leased + b.leased_before)
+  fill(math.min(now, (b.epoch + 2) * lease_life), b.leased)
+  fill(now, 0)
   if epoch_now == b.epoch + 1 then
     b.epoch, b.leased_before, b.leased = epoch_now, b.leased, 0
   elseif epoch_now > b.epoch then
@@ -53,12 +65,7 @@ local function load_bucket(key)
   elseif closed_epoch == b.epoch - 1 then
     b.leased_before = math.max(0, b.leased_before - closed)
   end
-  b.brim = math.max(0, b.burst - b.leased - b.leased_before)
-  -- A clock that went back (another node took over) neither refills nor drains: `at` never moves back.
-  if now > b.at then
-    b.tokens = b.tokens + (now - b.at) * b.rate / 1000000
-    b.at = now
-  end
+  b.brim = math.max(0, b.burst - (b.leased + b.leased_before))
   b.tokens = math.min(b.brim, b.tokens + b.back)
   if ceiling >= 0 then b.tokens = math.min(b.tokens, ceiling) end
   b.must_save = b.back > 0 or closed > 0 or ceiling >= 0

@@ -82,6 +82,8 @@ def refilled(state: BucketState | None, draw: Draw, now: int, lease_life_us: int
     epoch = now // lease_life_us
     if state is None:
         state = BucketState(draw.burst, now, epoch)
+    tokens, at = _filled(state, draw, now, lease_life_us)
+    state = replace(state, tokens=tokens, at=at)
     if epoch == state.epoch + 1:
         state = replace(state, epoch=epoch, leased_before=state.leased, leased=0.0)
     elif epoch > state.epoch:
@@ -90,16 +92,26 @@ def refilled(state: BucketState | None, draw: Draw, now: int, lease_life_us: int
         state = replace(state, leased=max(0.0, state.leased - draw.closed))
     elif draw.closed_epoch == state.epoch - 1:
         state = replace(state, leased_before=max(0.0, state.leased_before - draw.closed))
+    return replace(state, tokens=min(brim(state, draw), state.tokens + draw.given_back))
+
+
+def _filled(state: BucketState, draw: Draw, now: int, lease_life_us: int) -> tuple[float, int]:
+    """Let time pass. Until leases end, with the period after their own, it fills only to what they leave."""
     tokens, at = state.tokens, state.at
-    if now > at:
-        tokens, at = tokens + (now - at) * draw.rate / MICRO, now
-    tokens = min(brim(state, draw), tokens + draw.given_back)
-    return replace(state, tokens=tokens, at=at)
+    for till, leased in (
+        (min(now, (state.epoch + 1) * lease_life_us), state.leased + state.leased_before),
+        (min(now, (state.epoch + 2) * lease_life_us), state.leased),
+        (now, 0.0),
+    ):
+        if till > at:
+            tokens = min(max(0.0, draw.burst - leased), tokens + (till - at) * draw.rate / MICRO)
+            at = till
+    return tokens, at
 
 
 def brim(state: BucketState, draw: Draw) -> float:
     """How far it may refill while leases are out."""
-    return max(0.0, draw.burst - state.leased - state.leased_before)
+    return max(0.0, draw.burst - (state.leased + state.leased_before))
 
 
 def decide(

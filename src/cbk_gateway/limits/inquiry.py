@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cbk_gateway.limits.bookkeeping import Bookkeeping
 
 MICRO: Final = 1_000_000
-_JOIN_S: Final = 0.03  # how long to live on slices that others fetch before fetching one oneself
+_JOIN_S: Final = 0.05  # how long to live on slices that others fetch before asking oneself
 _QUOTA_MEMORY_S: Final = 1.0  # settling may free some of a quota, so its refusals are remembered briefly
 
 
@@ -115,19 +115,22 @@ class Inquiry:
             view.lease -= cost
         sizing = (options.lease_life_s, options.lease_min_rate, options.lease_min_tokens, self._books.workers)
         pulls = [
-            Pull(view, cost, view.slice_tokens(*sizing))
+            # While one slice is on its way, whoever cannot wait for it asks for its own token alone: a crowd
+            # that fetched a slice each would drain the bucket.
+            Pull(view, cost, view.slice_tokens(*sizing) if view.refill is None else 0.0)
             for view, cost in self._costs
             if (view, cost) not in held
         ]
         refill: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        for pull in pulls:
-            pull.view.refill = refill if pull.want > 0 else None
+        fetching = [pull.view for pull in pulls if pull.want > 0]
+        for view in fetching:
+            view.refill = refill
         taken: Taken | None = None
         try:
             taken = await self._ask_in_order(pulls)
         finally:
-            for pull in pulls:
-                pull.view.refill = None
+            for view in fetching:
+                view.refill = None
             refill.set_result(None)
             if taken is None or taken.refusal is not None:
                 self._books.give_back(held)

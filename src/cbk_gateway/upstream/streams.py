@@ -22,6 +22,7 @@ from cbk_gateway.upstream.event_forms import (
     error_event,
     heartbeat,
 )
+from cbk_gateway.upstream.observer import SilentObserver, UpstreamObserver
 from cbk_gateway.upstream.outcomes import Cause, StreamBroken
 
 
@@ -67,8 +68,10 @@ class Relay:
         pieces: AsyncIterator[bytes],
         form: StreamForm,
         options: RelayOptions,
+        *,
         terminal: Terminal,
         ended: asyncio.Event | None,
+        observer: UpstreamObserver,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._source = Source(pieces)
@@ -78,6 +81,7 @@ class Relay:
         self._cutter = Cutter(form, options.max_line_bytes)
         self._watch = TerminalWatch(form, terminal if options.check_terminal else Terminal.NONE)
         self._ended = ended
+        self._observer = observer
         self._ear: asyncio.Task[None] | None = None
         self._fault: StreamBroken | None = None
         self._last_written_at = self._loop.time()
@@ -162,6 +166,7 @@ class Relay:
     def _leave(self, ending: Ending) -> None:
         if self.ending is None:
             self.ending = ending
+            self._observer.stream_ended(ending)
         ear, self._ear = self._ear, None
         if ear is not None:
             ear.cancel()
@@ -242,6 +247,7 @@ def relay(
     *,
     terminal: Terminal = Terminal.NONE,
     ended: asyncio.Event | None = None,
+    observer: UpstreamObserver | None = None,
 ) -> Relay:
     """Pass an event stream on.
 
@@ -251,5 +257,6 @@ def relay(
         options: See `RelayOptions`.
         terminal: What must have come before the end; see `terminal_for`.
         ended: Set it to end the stream with a word to the client (drain, revocation).
+        observer: Told of the ending.
     """
-    return Relay(pieces, form, options, terminal, ended)
+    return Relay(pieces, form, options, terminal=terminal, ended=ended, observer=observer or SilentObserver())

@@ -81,13 +81,15 @@ def test_a_bucket_refills_only_to_what_is_not_on_lease() -> None:
     taken = decide([None], [Draw(100, 100, want=40)], 0, LIFE)
     assert taken.extras[0] == 40
     assert refilled(taken.states[0], Draw(100, 100), LIFE - 1, LIFE).tokens == 60
-    assert refilled(taken.states[0], Draw(100, 100), 2 * LIFE, LIFE).tokens == 100
+    assert refilled(taken.states[0], Draw(100, 100), 2 * LIFE, LIFE).tokens == 60
+    assert refilled(taken.states[0], Draw(100, 100), 3 * LIFE, LIFE).tokens == 100
 
 
 def test_a_lease_that_was_spent_lets_the_bucket_refill() -> None:
     taken = decide([None], [Draw(100, 100, want=40)], 0, LIFE).states[0]
-    again = refilled(taken, Draw(100, 100, closed=40, closed_epoch=0), LIFE - 1, LIFE)
-    assert again.tokens == 100
+    closed = refilled(taken, Draw(100, 100, closed=40, closed_epoch=0), LIFE // 2, LIFE)
+    assert closed.tokens == 60
+    assert refilled(closed, Draw(100, 100), LIFE - 1, LIFE).tokens == 100
 
 
 @st.composite

@@ -13,6 +13,7 @@ from cbk_gateway.upstream import (
     Ending,
     Relay,
     RelayOptions,
+    SilentObserver,
     StreamBroken,
     StreamForm,
     Terminal,
@@ -155,6 +156,22 @@ async def test_a_stream_that_reported_its_own_error_is_complete() -> None:
     relayed = relay(iterated(TOKEN, error), StreamForm.JSONL, CALM, terminal=Terminal.RESULT)
     assert await taken(relayed) == (TOKEN + error, None)
     assert relayed.ending is Ending.COMPLETE
+
+
+async def test_each_ending_is_reported_once() -> None:
+    class Endings(SilentObserver):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def stream_ended(self, ending: str) -> None:
+            self.seen.append(ending)
+
+    endings = Endings()
+    for parts in ([RESULT], [TOKEN]):
+        relayed = relay(iterated(*parts), StreamForm.JSONL, CALM, terminal=Terminal.RESULT, observer=endings)
+        await taken(relayed)
+        await relayed.aclose()
+    assert endings.seen == ["complete", "truncated"]
 
 
 async def test_streams_without_an_end_of_their_own_may_end_anywhere() -> None:
