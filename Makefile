@@ -36,7 +36,7 @@ format: $(DEV) ## Format the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 docs: $(DEV) ## Write the generated parts of the README and the settings schema anew
-	@$(BIN)/python -m cbk_gateway.documentation README.md config/gateway.schema.json
+	@$(BIN)/python -m cbk_gateway.documentation README.md
 
 bench: $(DEV) ## Measure against nginx+Lua and fastify, side by side
 	@$(BIN)/python -m tests.benchmarks

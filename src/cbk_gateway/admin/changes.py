@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from aiohttp import web
 
 from cbk_gateway.admin import commands
-from cbk_gateway.admin.operators import OPERATOR, needs
+from cbk_gateway.admin.operators import OPERATOR
+from cbk_gateway.admin.routes import Route
 from cbk_gateway.errors import BadRequest, Conflict, NotFound, Refusal, ServiceUnavailable
+from cbk_gateway.limits.inspection import QuotaStanding
 from cbk_gateway.parties import Tenant
 from cbk_gateway.secret import Secret
 from cbk_gateway.store import StoreFault
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from cbk_gateway.app import Gateway
 
 Answer = Mapping[str, object]
-Change = Callable[[web.Request], Awaitable[Answer]]
+C = TypeVar("C", bound=commands.Command)
+Change = Callable[[web.Request, C], Awaitable[Answer]]
 
 
 class Changes:
@@ -31,33 +35,38 @@ class Changes:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def routes(self) -> list[web.RouteDef]:
-        """Where they stand, and the role each needs."""
-        table: tuple[tuple[str, str, Change], ...] = (
-            ("/admin/tokens/mint", "admin", self.mint),
-            ("/admin/tokens/revoke", "operator", self.revoke),
-            ("/admin/tokens/lift", "operator", self.lift),
-            ("/admin/tenants", "admin", self.create_tenant),
-            ("/admin/tenants/{id}/disable", "operator", self.disable),
-            ("/admin/tenants/{id}/enable", "operator", self.enable),
-            ("/admin/tenants/{id}/delete", "admin", self.delete),
-            ("/admin/tenants/{id}/key/rotate", "admin", self.rotate),
-            ("/admin/tenants/{id}/key/promote", "admin", self.promote),
-            ("/admin/tenants/{id}/key/drop", "admin", self.drop),
-            ("/admin/limits/{id}/reset", "operator", self.reset_limit),
-            ("/admin/quotas/{id}/grant", "operator", self.grant_quota),
-            ("/admin/quotas/{id}/reset", "operator", self.reset_quota),
-            ("/admin/cache/purge", "operator", self.purge),
-            ("/admin/log-level", "operator", self.log_level),
-            ("/admin/reload", "operator", self.reload),
-        )
-        return [web.post(path, self._answering(role, change)) for path, role, change in table]
+    def routes(self) -> list[Route]:
+        """Where they stand, the role each needs, and what each takes."""
+        route, nothing = self._route, commands.Nothing
+        return [
+            route("/admin/tokens/mint", "admin", commands.Mint, self.mint),
+            route("/admin/tokens/revoke", "operator", commands.Revoke, self.revoke),
+            route("/admin/tokens/lift", "operator", commands.Lift, self.lift),
+            route("/admin/tenants", "admin", commands.CreateTenant, self.create_tenant),
+            route("/admin/tenants/{id}/disable", "operator", nothing, self.disable),
+            route("/admin/tenants/{id}/enable", "operator", nothing, self.enable),
+            route("/admin/tenants/{id}/delete", "admin", nothing, self.delete),
+            route("/admin/tenants/{id}/key/rotate", "admin", commands.NewKey, self.rotate),
+            route("/admin/tenants/{id}/key/promote", "admin", nothing, self.promote),
+            route("/admin/tenants/{id}/key/drop", "admin", nothing, self.drop),
+            route("/admin/limits/{id}/reset", "operator", commands.ResetLimit, self.reset_limit),
+            route(
+                "/admin/quotas/{id}/grant", "operator", commands.GrantQuota, self.grant_quota, QuotaStanding
+            ),
+            route(
+                "/admin/quotas/{id}/reset", "operator", commands.ResetQuota, self.reset_quota, QuotaStanding
+            ),
+            route("/admin/cache/purge", "operator", commands.Purge, self.purge),
+            route("/admin/log-level", "operator", commands.LogLevel, self.log_level),
+            route("/admin/reload", "operator", nothing, self.reload),
+        ]
 
-    def _answering(self, role: str, change: Change) -> Callable[[web.Request], Awaitable[web.Response]]:
+    @staticmethod
+    def _route(path: str, role: str, command: type[C], change: Change[C], gives: type | None = None) -> Route:
         async def answer(request: web.Request) -> web.Response:
-            needs(request, role)
+            asked = await commands.parsed(request, command)
             try:
-                document = await change(request)
+                document = await change(request, asked)
             except StoreFault as fault:
                 raise ServiceUnavailable(
                     f"The store is away, so nothing is sure to have changed: {fault}."
@@ -70,7 +79,8 @@ class Changes:
                 raise BadRequest(f"{fault}.") from None
             return web.Response(body=orjson.dumps(document, default=str), content_type="application/json")
 
-        return answer
+        summary = (inspect.getdoc(change) or "").partition("\n")[0]
+        return Route("POST", path, role, answer, summary, command=command, gives=gives)
 
     async def _record(self, request: web.Request, what: str, **fields: object) -> None:
         """Journal a change before it is made; one that cannot be journalled is not made."""
@@ -80,9 +90,8 @@ class Changes:
 
     # Tokens
 
-    async def mint(self, request: web.Request) -> Answer:
+    async def mint(self, request: web.Request, command: commands.Mint) -> Answer:
         """Make a token."""
-        command = await commands.parsed(request, commands.Mint)
         minter = self._gateway.minter
         if minter is None:
             raise Conflict("The settings have no `identity.mint`, so this gateway signs no tokens.")
@@ -99,23 +108,19 @@ class Changes:
         )
         return {"token": minted.token.reveal(), "token_id": minted.token_id, "expires_at": minted.expires_at}
 
-    async def revoke(self, request: web.Request) -> Answer:
+    async def revoke(self, request: web.Request, command: commands.Revoke) -> Answer:
         """Revoke tokens."""
-        command = await commands.parsed(request, commands.Revoke)
         await self._record(request, "token.revoke", **command.model_dump(exclude_none=True))
         target: dict[str, Any] = {"token_id": command.token_id, "issued_before": command.issued_before}
-        if command.subject is not None:
-            if command.tenant is None:
-                raise BadRequest("Name the subject's `tenant` too.")
+        if command.subject is not None and command.tenant is not None:
             target["subject"] = (command.tenant, command.subject)
         else:
             target["tenant"] = command.tenant
         revocation = await self._gateway.parts.identity.revoke(**target, note=command.note)
         return {"id": revocation.id}
 
-    async def lift(self, request: web.Request) -> Answer:
+    async def lift(self, request: web.Request, command: commands.Lift) -> Answer:
         """Take a revocation back."""
-        command = await commands.parsed(request, commands.Lift)
         await self._record(request, "token.lift", revocation=command.id)
         if not await self._gateway.parts.identity.lift(command.id):
             raise NotFound("There is no such revocation.")
@@ -123,54 +128,50 @@ class Changes:
 
     # Tenants and their keys
 
-    async def create_tenant(self, request: web.Request) -> Answer:
+    async def create_tenant(self, request: web.Request, command: commands.CreateTenant) -> Answer:
         """Define a tenant in the store."""
-        command = await commands.parsed(request, commands.CreateTenant)
         await self._record(request, "tenant.create", tenant=str(command.definition.get("id")))
         key = Secret(command.key) if command.key is not None else None
         return self._operations.shown(await self._operations.create(command.definition, key))
 
-    async def disable(self, request: web.Request) -> Answer:
+    async def disable(self, request: web.Request, _: commands.Nothing) -> Answer:
         """Refuse everything a tenant asks, within a second."""
         return await self._on_tenant(request, "tenant.disable", self._operations.disable)
 
-    async def enable(self, request: web.Request) -> Answer:
+    async def enable(self, request: web.Request, _: commands.Nothing) -> Answer:
         """Take a disabling back."""
         return await self._on_tenant(request, "tenant.enable", self._operations.enable)
 
-    async def delete(self, request: web.Request) -> Answer:
+    async def delete(self, request: web.Request, _: commands.Nothing) -> Answer:
         """Remove a tenant that the store defines."""
         return await self._on_tenant(request, "tenant.delete", self._operations.delete)
 
-    async def rotate(self, request: web.Request) -> Answer:
+    async def rotate(self, request: web.Request, command: commands.NewKey) -> Answer:
         """Give a tenant a next key."""
-        command = await commands.parsed(request, commands.NewKey)
 
         async def begin(tenant_id: str) -> object:
             return await self._operations.begin_rotation(tenant_id, Secret(command.key))
 
         return await self._on_tenant(request, "key.rotate", begin)
 
-    async def promote(self, request: web.Request) -> Answer:
+    async def promote(self, request: web.Request, _: commands.Nothing) -> Answer:
         """Make the next key the current one."""
         return await self._on_tenant(request, "key.promote", self._operations.promote)
 
-    async def drop(self, request: web.Request) -> Answer:
+    async def drop(self, request: web.Request, _: commands.Nothing) -> Answer:
         """Give the next key up."""
         return await self._on_tenant(request, "key.drop", self._operations.drop)
 
     # Limits, cache, logs
 
-    async def reset_limit(self, request: web.Request) -> Answer:
+    async def reset_limit(self, request: web.Request, command: commands.ResetLimit) -> Answer:
         """Fill a tenant's buckets."""
-        command = await commands.parsed(request, commands.ResetLimit)
         tenant = self._tenant(request.match_info["id"])
         await self._record(request, "limit.reset", tenant=tenant.id, policy=command.policy)
         return {"filled": list(await self._gateway.parts.limiter.reset(tenant, command.policy))}
 
-    async def grant_quota(self, request: web.Request) -> Answer:
+    async def grant_quota(self, request: web.Request, command: commands.GrantQuota) -> Answer:
         """Let a tenant use more in the present period."""
-        command = await commands.parsed(request, commands.GrantQuota)
         tenant = self._tenant(request.match_info["id"])
         await self._record(
             request, "quota.grant", tenant=tenant.id, quota=command.quota, amount=command.amount
@@ -178,28 +179,25 @@ class Changes:
         standing = await self._gateway.parts.limiter.quota_grant(tenant, command.quota, command.amount)
         return asdict(standing)
 
-    async def reset_quota(self, request: web.Request) -> Answer:
+    async def reset_quota(self, request: web.Request, command: commands.ResetQuota) -> Answer:
         """Forget what was used in the present period."""
-        command = await commands.parsed(request, commands.ResetQuota)
         tenant = self._tenant(request.match_info["id"])
         await self._record(request, "quota.reset", tenant=tenant.id, quota=command.quota)
         return asdict(await self._gateway.parts.limiter.quota_reset(tenant, command.quota))
 
-    async def purge(self, request: web.Request) -> Answer:
+    async def purge(self, request: web.Request, command: commands.Purge) -> Answer:
         """Forget an account's answers."""
-        command = await commands.parsed(request, commands.Purge)
         await self._record(request, "cache.purge", account=command.account, types=list(command.types))
         await self._gateway.parts.cache.purge(command.account, frozenset(command.types) or None)
         return {"account": command.account, "types": list(command.types) or "all"}
 
-    async def log_level(self, request: web.Request) -> Answer:
+    async def log_level(self, request: web.Request, command: commands.LogLevel) -> Answer:
         """Change how much is logged."""
-        command = await commands.parsed(request, commands.LogLevel)
         await self._record(request, "log.level", level=command.level, before=current_level())
         change_level(command.level)
         return {"level": current_level()}
 
-    async def reload(self, request: web.Request) -> Answer:
+    async def reload(self, request: web.Request, _: commands.Nothing) -> Answer:
         """Read the tenants again at once. A file that cannot be used leaves everything as it was."""
         await self._record(request, "tenants.reload")
         is_usable = await self._gateway.directory.reload()
@@ -234,4 +232,6 @@ def _refused(fault: OperationFault) -> Refusal:
     details = {"problems": [str(problem) for problem in fault.problems]} if fault.problems else None
     if fault.why is Why.UNKNOWN:
         return NotFound(str(fault), details=details)
+    if fault.why is Why.INVALID:
+        return BadRequest(str(fault), reason=str(fault.why), details=details)
     return Conflict(str(fault), reason=str(fault.why), details=details)

@@ -5,11 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cbk_gateway.errors import BadRequest
+from cbk_gateway.operation import TYPE_NAMES, canonical
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+def _resource_type(name: str) -> str:
+    """A type by the name its answers are remembered under; a misspelled one would purge nothing."""
+    if canonical(name) not in TYPE_NAMES:
+        raise ValueError("there is no such resource type")
+    return canonical(name)
+
+
+ResourceType = Annotated[Name, AfterValidator(_resource_type)]
 
 
 class Command(BaseModel):
@@ -41,6 +52,16 @@ class Revoke(Command):
     subject: Name | None = Field(None, description="All tokens of a subject of `tenant`.")
     issued_before: int | None = Field(None, description="Only tokens issued before this epoch second.")
     note: str = Field("", max_length=500, description="Why, for whoever reads the list.")
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Revoke:
+        if self.subject is not None and self.tenant is None:
+            raise ValueError("name the subject's `tenant` too")
+        if self.token_id is not None and (self.tenant is not None or self.issued_before is not None):
+            raise ValueError("`token_id` stands alone")
+        if self.token_id is None and self.tenant is None and self.issued_before is None:
+            raise ValueError("say what to revoke: `token_id`, `tenant`, or everything `issued_before`")
+        return self
 
 
 class Lift(Command):
@@ -87,7 +108,7 @@ class Purge(Command):
     """Remembered answers to forget."""
 
     account: Name = Field(description="The upstream account.")
-    types: tuple[Name, ...] = Field((), description="Resource types; all when empty.")
+    types: tuple[ResourceType, ...] = Field((), description="Resource types; all when empty.")
 
 
 class LogLevel(Command):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+import orjson
 import structlog
 from aiohttp import web
 
 from cbk_gateway.admin import health
 from cbk_gateway.admin.changes import Changes
+from cbk_gateway.admin.openapi import description
 from cbk_gateway.admin.operators import OPERATOR, Operator, identified
+from cbk_gateway.admin.routes import Answering, Route
 from cbk_gateway.admin.views import Views
-from cbk_gateway.errors import InternalError, NotFound, Refusal
+from cbk_gateway.errors import BadRequest, ContentTooLarge, InternalError, NotFound, Refusal
 from cbk_gateway.settings.gateway import AdminSettings
 
 if TYPE_CHECKING:
@@ -29,8 +31,6 @@ SECURITY_HEADERS: Final = {
     "X-Frame-Options": "DENY",
 }
 
-Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 
 class AdminPort:
     """What stands on the operators' port of one gateway process."""
@@ -43,6 +43,13 @@ class AdminPort:
     def _settings(self) -> AdminSettings:
         return self._gateway.loaded.settings.admin
 
+    def routes(self) -> list[Route]:
+        """Everything below /admin."""
+        described = Route(
+            "GET", "/admin/openapi.json", "viewer", self._description, "This API, described in OpenAPI 3.1."
+        )
+        return [*Views(self._gateway).routes(), *Changes(self._gateway).routes(), described]
+
     def application(self) -> web.Application:
         """The application, ready to be run."""
         app = web.Application(middlewares=[_answer_faults, self._authenticate])
@@ -52,8 +59,7 @@ class AdminPort:
                 web.get("/readyz", health.Readiness(self._gateway).answer),
                 web.get("/metrics", self._metrics),
                 web.get("/.well-known/jwks.json", self._jwks),
-                *Views(self._gateway).routes(),
-                *Changes(self._gateway).routes(),
+                *(route.definition() for route in self.routes()),
             ]
         )
         return app
@@ -66,6 +72,10 @@ class AdminPort:
     async def _metrics(self, request: web.Request) -> web.Response:
         body, content_type = self._gateway.parts.metrics.exposition(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def _description(self, _: web.Request) -> web.Response:
+        body = orjson.dumps(description(self.routes()))
+        return web.Response(body=body, content_type="application/json")
 
     async def _jwks(self, _: web.Request) -> web.Response:
         minter = self._gateway.minter
@@ -87,12 +97,21 @@ async def _answer_faults(request: web.Request, handler: Answering) -> web.Stream
     except Refusal as refusal:
         response = _rendered(refusal)
     except web.HTTPException as exc:
-        response = _rendered(NotFound("There is nothing here.")) if exc.status in {404, 405} else exc
+        response = _rendered(_in_shape(exc))
     except Exception:  # noqa: BLE001 - at the door: a defect is logged whole and answered briefly
         _log.exception("admin_failed", path=request.path)
         response = _rendered(InternalError("The gateway failed to answer."))
     response.headers.update(SECURITY_HEADERS)
     return response
+
+
+def _in_shape(exc: web.HTTPException) -> Refusal:
+    """What the server framework refuses by itself, in the one shape."""
+    if exc.status in {404, 405}:
+        return NotFound("There is nothing here.")
+    if exc.status == 413:
+        return ContentTooLarge("The body is too large for any change.")
+    return BadRequest("The request cannot be understood.")
 
 
 def _rendered(refusal: Refusal) -> web.Response:

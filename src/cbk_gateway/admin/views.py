@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 from aiohttp import web
 
+from cbk_gateway.admin.routes import Answering, Route
+from cbk_gateway.audit import JournalFault
 from cbk_gateway.audit.search import Query, Story, page, show
 from cbk_gateway.errors import BadRequest, NotFound, ServiceUnavailable
 from cbk_gateway.explaining import explained
+from cbk_gateway.limits.inspection import LimitsStanding
 from cbk_gateway.parties import Tenant
 from cbk_gateway.store import StoreFault
 from cbk_gateway.tenancy.operations import TenantOperations
@@ -20,9 +25,27 @@ from cbk_gateway.tenancy.operations import TenantOperations
 if TYPE_CHECKING:
     from cbk_gateway.app import Gateway
 
-_AUDIT_WORDS: Final = frozenset(
-    {"since", "until", "tenant", "subject", "resource", "action", "object_id", "result", "request_id", "text"}
-)
+_AUDIT_FILTERS: Final = {
+    "since": "Earliest time, RFC 3339 in UTC or a beginning of it.",
+    "until": "Latest time, exclusive.",
+    "tenant": "Tenant id.",
+    "subject": "Token subject.",
+    "resource": "Resource type and those below it.",
+    "action": "Action, such as create.",
+    "object_id": "An id in the path, or one an answer named.",
+    "result": "answered, not_sent, unknown, aborted_by_client, or a kind of record such as refused.",
+    "request_id": "The `X-Request-Id` of an answer.",
+    "text": "Any text of a record, such as a digest.",
+}
+_AUDIT_QUERY: Final = {
+    **_AUDIT_FILTERS,
+    "limit": "Records on a page, 1 to 1000; 100 unless given.",
+    "cursor": "From the page before.",
+}
+_PAGE: Final = 100
+_MAX_PAGE: Final = 1000
+
+T = TypeVar("T")
 
 
 class Views:
@@ -31,18 +54,24 @@ class Views:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    def routes(self) -> list[web.RouteDef]:
-        """Where they stand."""
+    def routes(self) -> list[Route]:
+        """Where they stand. Whoever may come here may see all of it."""
+        asked = {
+            "method": "GET unless given.",
+            "path": "With its query.",
+            "tenant": "Whose rights to look at.",
+        }
+        kept = {"account": "The upstream account.", "type": "Only this type.", "id": "Only about this id."}
         return [
-            web.get("/admin/tenants", self.tenants),
-            web.get("/admin/tenants/{id}", self.tenant),
-            web.get("/admin/settings", self.settings),
-            web.get("/admin/explain", self.explain),
-            web.get("/admin/tokens/revocations", self.revocations),
-            web.get("/admin/limits/{id}", self.limits),
-            web.get("/admin/cache", self.cache),
-            web.get("/admin/audit", self.audit),
-            web.get("/admin/audit/{request_id}", self.audit_story),
+            _route("/admin/tenants", self.tenants),
+            _route("/admin/tenants/{id}", self.tenant),
+            _route("/admin/settings", self.settings),
+            _route("/admin/explain", self.explain, asked, {"path"}),
+            _route("/admin/tokens/revocations", self.revocations),
+            _route("/admin/limits/{id}", self.limits, gives=LimitsStanding),
+            _route("/admin/cache", self.cache, kept, {"account"}),
+            _route("/admin/audit", self.audit, _AUDIT_QUERY),
+            _route("/admin/audit/{request_id}", self.audit_story),
         ]
 
     async def tenants(self, _: web.Request) -> web.Response:
@@ -72,50 +101,44 @@ class Views:
 
     async def revocations(self, _: web.Request) -> web.Response:
         """The revocations in force, newest first."""
-        try:
-            found = await self._gateway.parts.identity.revocations()
-        except StoreFault as fault:
-            raise ServiceUnavailable(f"{fault}.") from None
+        found = await _of_store(self._gateway.parts.identity.revocations())
         return _json({"items": [{"id": one.id, **asdict(one)} for one in found]})
 
     async def limits(self, request: web.Request) -> web.Response:
         """A tenant's rates, quotas and open requests as they stand."""
         tenant = self._tenant(request.match_info["id"])
-        try:
-            return _json(asdict(await self._gateway.parts.limiter.show(tenant)))
-        except StoreFault as fault:
-            raise ServiceUnavailable(f"{fault}.") from None
+        return _json(asdict(await _of_store(self._gateway.parts.limiter.show(tenant))))
 
     async def cache(self, request: web.Request) -> web.Response:
         """What is remembered of an account: `?account=acme&type=bot&id=bot_1`."""
         account = request.query.get("account")
         if account is None:
             raise BadRequest("Give `account`.")
-        try:
-            kept = await self._gateway.parts.cache.show(account)
-        except StoreFault as fault:
-            raise ServiceUnavailable(f"{fault}.") from None
-        wanted = request.query.get("type", ""), request.query.get("id", "")
-        found = [asdict(one) for one in kept]
-        return _json({"items": [one for one in found if all(word in str(one) for word in wanted)]})
+        kept = await _of_store(self._gateway.parts.cache.show(account))
+        wanted, identifier = request.query.get("type"), request.query.get("id")
+        found = [one for one in kept if _is_about(one.label, wanted, identifier)]
+        return _json({"items": [asdict(one) for one in found]})
 
     async def audit(self, request: web.Request) -> web.Response:
         """Records of the journal, newest first: `?tenant=acme&since=2026-11-22&limit=50&cursor=...`."""
         words: dict[str, Any] = dict(request.query)
-        limit = min(1000, int(words.pop("limit", "100"))) if words.get("limit", "1").isdigit() else 100
+        limit = _page_size(words.pop("limit", str(_PAGE)))
         cursor = words.pop("cursor", None)
-        unknown = set(words) - _AUDIT_WORDS
+        unknown = set(words) - set(_AUDIT_FILTERS)
         if unknown:
             raise BadRequest(
-                f"There is no filter {min(unknown)[:40]!r}; use {', '.join(sorted(_AUDIT_WORDS))}."
+                f"There is no filter {min(unknown)[:40]!r}; use {', '.join(sorted(_AUDIT_FILTERS))}."
             )
         query = replace(Query(), **words)
-        found = await asyncio.to_thread(page, self._journal_folder, query, limit=limit, cursor=cursor)
+        try:
+            found = await _of_journal(page, self._journal_folder, query, limit=limit, cursor=cursor)
+        except ValueError as fault:
+            raise BadRequest(f"{fault}.") from None
         return _json({"items": [one.fields for one in found.records], "cursor": found.cursor})
 
     async def audit_story(self, request: web.Request) -> web.Response:
         """Everything about one request: intent, outcome, verdict."""
-        stories = await asyncio.to_thread(show, self._journal_folder, request.match_info["request_id"])
+        stories = await _of_journal(show, self._journal_folder, request.match_info["request_id"])
         if not stories:
             raise NotFound("The journal knows no such request.")
         return _json({"items": [story_fields(one) for one in stories]})
@@ -135,9 +158,54 @@ class Views:
 
 
 def story_fields(story: Story) -> dict[str, object]:
-    """A story as a plain document; parts that the journal lacks are null."""
+    """A story as a plain document; parts that the journal lacks are null, other records stand beside."""
     parts = {"intent": story.intent, "outcome": story.outcome, "verdict": story.verdict}
-    return {name: part.fields if part is not None else None for name, part in parts.items()}
+    told: dict[str, object] = {
+        name: part.fields if part is not None else None for name, part in parts.items()
+    }
+    return {**told, "others": [one.fields for one in story.others]}
+
+
+def _route(
+    path: str,
+    answer: Answering,
+    query: Mapping[str, str] | None = None,
+    required: Collection[str] = (),
+    *,
+    gives: type | None = None,
+) -> Route:
+    summary = (inspect.getdoc(answer) or "").partition("\n")[0]
+    return Route(
+        "GET", path, "viewer", answer, summary, query=query or {}, required=frozenset(required), gives=gives
+    )
+
+
+async def _of_store(asked: Awaitable[T]) -> T:
+    try:
+        return await asked
+    except StoreFault as fault:
+        raise ServiceUnavailable(f"{fault}.") from None
+
+
+async def _of_journal(read: Callable[..., T], *place: object, **how: object) -> T:
+    """Read the journal's files beside the loop."""
+    try:
+        return await asyncio.to_thread(read, *place, **how)
+    except (JournalFault, OSError):
+        raise ServiceUnavailable("The journal cannot be read now.", reason="audit") from None
+
+
+def _page_size(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MAX_PAGE:
+        raise BadRequest(f"`limit` is a number from 1 to {_MAX_PAGE}.")
+    return int(text)
+
+
+def _is_about(label: str, wanted: str | None, identifier: str | None) -> bool:
+    """Whether an entry is of a type and names an id; its label reads `bot /bot/bot_1/fetch`."""
+    resource, _, target = label.partition(" ")
+    path = target.partition("?")[0]
+    return wanted in {None, resource} and (identifier is None or identifier in path.split("/"))
 
 
 def _json(document: object) -> web.Response:

@@ -87,15 +87,19 @@ class Cache:
         *,
         if_none_match: str | None = None,
         accept_encoding: str | None = None,
-    ) -> Holding | None:
-        """The answer in this worker's own memory, to have now and again; None when it has none.
+    ) -> Hit | None:
+        """The answer from this worker's own memory, or None. Never waits and asks nobody."""
+        holding = self.hold(operation, parts, if_none_match, accept_encoding)
+        return None if holding is None else holding.taken()
 
-        Never waits, asks nobody and counts nothing: see `holding.py`.
-        """
+    def hold(
+        self, operation: Operation, parts: CacheKeyParts, if_none_match: str | None, coding: str | None
+    ) -> Holding | None:
+        """Hold on to what memory answers now (arguments as for `recall`). Counts nothing."""
         ask = self._ask(operation, parts)
-        if isinstance(ask, str):
-            return None
-        return held(self._tiers, ask.digest, ask.wish(if_none_match, accept_encoding))
+        return (
+            None if isinstance(ask, str) else held(self._tiers, ask.digest, ask.wish(if_none_match, coding))
+        )
 
     async def recall(
         self,
@@ -190,19 +194,8 @@ class Cache:
         return ask
 
     def _from_memory(self, ask: Ask, wish: Wish) -> Hit | None:
-        tiers = self._tiers
-        now = tiers.now()
-        if tiers.session(now) is None:
-            return None
-        copy = tiers.memory.find(ask.digest)
-        if copy is None or copy.fresh_until <= now:
-            return None
-        hit = copy.hit(now, wish)
-        if hit is not None:
-            if wish.accept_encoding is not None and copy.form.gzip is None:
-                tiers.compress_later(copy, copy.form)
-            self._observer.hit("l1")
-        return hit
+        holding = held(self._tiers, ask.digest, wish)
+        return None if holding is None else holding.taken()
 
     async def _from_shared(self, ask: Ask, wish: Wish) -> Hit | None:
         try:

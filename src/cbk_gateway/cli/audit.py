@@ -174,7 +174,8 @@ def show(directory: Path, request_id: str) -> int:
         raise CommandFault(f"The journal {directory} knows no request {request_id[:80]}.", USAGE)
     for story in found:
         parts = {"intent": story.intent, "outcome": story.outcome, "verdict": story.verdict}
-        document = {name: part.fields if part is not None else None for name, part in parts.items()}
+        told = {name: part.fields if part is not None else None for name, part in parts.items()}
+        document = {**told, "others": [one.fields for one in story.others]}
         sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
     return 0
 

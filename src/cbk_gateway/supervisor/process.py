@@ -56,6 +56,7 @@ class WorkerProcess:
         started_at: Epoch seconds of its start.
         last_snapshot: Its series when it ended in peace.
         accepts: Sockets of the group it accepts on, by place.
+        was_told: Whether its end was asked for.
         ended: Set once the process is gone.
     """
 
@@ -66,6 +67,7 @@ class WorkerProcess:
         self.started_at = 0.0
         self.last_snapshot: bytes | None = None
         self.accepts = order.accepts
+        self.was_told = False
         self.ended = asyncio.Event()
         self.exit_code: int | None = None
         self._failure: dict[str, Any] = {}
@@ -168,6 +170,7 @@ class WorkerProcess:
     def drain(self) -> None:
         """Tell it to take no more requests, finish what it has, and end."""
         if self.state in {State.STARTING, State.READY}:
+            self.was_told = True
             self.state = State.DRAINING
             self._signal(signal.SIGTERM)
 

@@ -1,0 +1,115 @@
+"""An answer prepared once: its bytes, with gaps for what differs from one giving to the next.
+
+Made from an answer that has gone out, so that what is repeated is what the full path said. Pure: text in,
+text out. Whether an answer may be given again is `hotpath.py`'s question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+# In the order in which they stand in every answer; "rates" stands for a group of fields.
+GAPS: Final = ("age", "x-request-id", "rates", "cache-status", "server-timing", "date")
+_HIT: Final = re.compile(r"(cbk-gateway; hit; ttl=)(\d+)")
+_TIMING: Final = re.compile(r"total;dur=[\d.]+, gateway;dur=[\d.]+, cache;desc=hit")
+
+Field = tuple[str, str]
+
+
+class PreparedHit:
+    """The head of a cached answer in pieces, and its body."""
+
+    __slots__ = ("_pieces", "_shows_timing", "body")
+
+    def __init__(self, pieces: tuple[str, ...], body: bytes, *, shows_timing: bool) -> None:
+        self._pieces = pieces
+        self._shows_timing = shows_timing
+        self.body = body
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that its text takes, the body included."""
+        return sum(map(len, self._pieces)) + len(self.body)
+
+    def head(  # noqa: PLR0917 - the gaps in their order; keywords cost on the hot path
+        self, age_s: int, request_id: str, rates: str, ttl_s: int, total_s: float, date: str
+    ) -> bytes:
+        """The head with its gaps filled; `rates` as `rate_lines` makes them."""
+        first, second, third, fourth, fifth, sixth, last = self._pieces
+        if self._shows_timing:
+            spent = f"{total_s * 1000:.3f}"
+            timing = f"total;dur={spent}, gateway;dur={spent}, cache;desc=hit"
+        else:
+            timing = ""
+        return (
+            f"{first}{age_s}{second}{request_id}{third}{rates}{fourth}{ttl_s}{fifth}{timing}{sixth}{date}{last}"
+        ).encode()
+
+
+def prepare(
+    status_line: str, fields: Iterable[Field], body: bytes, rate_names: Collection[str]
+) -> PreparedHit | None:
+    """Prepare an answer for being given again.
+
+    Args:
+        status_line: Its first line, without the line end.
+        fields: Its header fields in the order in which they were sent.
+        body: Its body.
+        rate_names: Names of its rate fields.
+
+    Returns:
+        None when the answer does not have the form of every plain cached answer: then it is not repeated.
+    """
+    rates = {name.lower() for name in rate_names}
+    pieces: list[str] = []
+    gaps: list[str] = []
+    text = f"{status_line}\r\n"
+    for name, value in fields:
+        low = name.lower()
+        if low in rates:
+            if not gaps or gaps[-1] != "rates":
+                _gap(pieces, gaps, text, "rates")
+                text = ""
+            continue
+        if low == "cache-status":
+            if gaps and gaps[-1] != "rates":
+                _gap(pieces, gaps, text, "rates")
+                text = ""
+            said = _HIT.fullmatch(value)
+            if said is None:
+                return None
+            _gap(pieces, gaps, f"{text}{name}: {said[1]}", "cache-status")
+        elif low == "server-timing":
+            if _TIMING.fullmatch(value) is None:
+                return None
+            _gap(pieces, gaps, f"{text}{name}: ", low)
+        elif low in GAPS:
+            if low == "date" and gaps and gaps[-1] != "server-timing":
+                _gap(pieces, gaps, "", "server-timing")
+            _gap(pieces, gaps, f"{text}{name}: ", low)
+        else:
+            text += f"{name}: {value}\r\n"
+            continue
+        text = "\r\n"
+    shows_timing = "server-timing" in gaps and pieces[gaps.index("server-timing")] != ""
+    if tuple(gaps) != GAPS:
+        return None
+    return PreparedHit((*pieces, f"{text}\r\n"), body, shows_timing=shows_timing)
+
+
+def rate_lines(rates: Mapping[str, str]) -> str:
+    """Rate fields as they stand in a head."""
+    return "".join([f"{name}: {value}\r\n" for name, value in rates.items()])
+
+
+def refusal_head(status_line: str, fields: Iterable[Field]) -> bytes:
+    """The head of a refusal that is not prepared, because every word of it may differ."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
+    return f"{status_line}\r\n{lines}\r\n".encode()
+
+
+def _gap(pieces: list[str], gaps: list[str], text: str, name: str) -> None:
+    pieces.append(text)
+    gaps.append(name)

@@ -1,0 +1,91 @@
+"""The metrics of all workers as one, with what only the supervisor knows. See `telemetry.ledger`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from typing import Final
+
+from cbk_gateway.supervisor.fleet import Fleet
+from cbk_gateway.supervisor.process import State, WorkerFault, WorkerProcess
+from cbk_gateway.telemetry.ledger import Ledger
+from cbk_gateway.telemetry.snapshot import Families, Snapshot
+
+SUPERVISOR: Final = "supervisor"
+RESTARTS: Final = "cbk_gateway_worker_restarts_total"
+RELOADS: Final = "cbk_gateway_config_reloads_total"
+APPLIED: Final = "cbk_gateway_config_applied_timestamp_seconds"
+UP: Final = "cbk_gateway_worker_up"
+
+_PATIENCE_S: Final = 2.0
+_REASONS: Final = ("crashed", "rolled", "silent")
+
+
+class Sum:
+    """Adds workers up, whenever somebody looks.
+
+    Args:
+        tenant_cap: Tenants shown by name.
+    """
+
+    def __init__(self, tenant_cap: int) -> None:
+        self._ledger = Ledger(tenant_cap=tenant_cap)
+        self._incarnation = secrets.token_hex(8)
+        self._restarts = dict.fromkeys(_REASONS, 0)
+        self._reloads = dict.fromkeys(("applied", "refused", "unchanged"), 0)
+        self._applied_at = 0.0
+        self._down: set[str] = set()
+        self._turn = asyncio.Lock()
+
+    def restarted(self, reason: str) -> None:
+        """A worker is started in place of another."""
+        self._restarts[reason] += 1
+
+    def reloaded(self, result: str, at_epoch_s: float) -> None:
+        """Settings were applied, refused, or brought nothing new."""
+        self._reloads[result] += 1
+        if result == "applied":
+            self._applied_at = at_epoch_s
+
+    def ended(self, worker: WorkerProcess) -> None:
+        """A worker is gone: what it counted stays."""
+        if worker.last_snapshot is not None:
+            with contextlib.suppress(ValueError):
+                self._ledger.update(worker.last_snapshot)
+        elif not worker.was_told:
+            self._down.add(worker.name)
+        self._ledger.retire(worker.name)
+
+    async def exposition(self, fleet: Fleet, accept: str) -> tuple[bytes, str]:
+        """Body and content type of an answer to a scrape.
+
+        A worker that does not answer in time is represented by what it said last.
+        """
+        async with self._turn:
+            await asyncio.gather(*(self._read(one) for one in list(fleet.workers.values())))
+            self._ledger.update(Snapshot(SUPERVISOR, self._incarnation, self._own(fleet)).encode())
+            return self._ledger.exposition(accept)
+
+    async def _read(self, worker: WorkerProcess) -> None:
+        if worker.state not in {State.READY, State.DRAINING}:
+            return
+        with contextlib.suppress(WorkerFault, ValueError):
+            snapshot = await worker.ask("GET", "/snapshot", timeout_s=_PATIENCE_S)
+            # It may have ended meanwhile, and its last words were newer.
+            if worker.state is not State.ENDED:
+                self._ledger.update(snapshot)
+
+    def _own(self, fleet: Fleet) -> Families:
+        up = {one.name for one in fleet.serving}
+        self._down -= up
+        if fleet.is_complete:
+            self._down.clear()
+        families: Families = {
+            RESTARTS: {(("reason",), (name,)): float(count) for name, count in self._restarts.items()},
+            RELOADS: {(("result",), (name,)): float(count) for name, count in self._reloads.items()},
+            UP: {(("worker",), (name,)): float(name in up) for name in up | self._down},
+        }
+        if self._applied_at:
+            families[APPLIED] = {((), ()): self._applied_at}
+        return families
