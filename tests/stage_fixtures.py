@@ -7,9 +7,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from harness import Stage, running
 
 from cbk_gateway.store import Store
+from harness import Stage, running
 
 
 @pytest.fixture

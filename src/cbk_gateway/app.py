@@ -20,6 +20,7 @@ from cbk_gateway.admin import AdminPort
 from cbk_gateway.audit import Journal
 from cbk_gateway.cache import Cache
 from cbk_gateway.errors import Refusal
+from cbk_gateway.hotpath import HotPath
 from cbk_gateway.identity import Identity, Minter, Revocation
 from cbk_gateway.limits import Limiter
 from cbk_gateway.listener import GatewayServer, require_compiled_parser
@@ -193,6 +194,8 @@ class Gateway:
             max_whole_bytes=settings.cache.max_entry_bytes,
             shows_timing=settings.telemetry.server_timing,
         )
+        if settings.listen.hot_path != "off":
+            parts.hot_path = HotPath(parts, is_verifying=settings.listen.hot_path == "verify")
         enter(parts.background.drain, 5.0)
         self._watch(parts)
         return parts
@@ -202,12 +205,16 @@ class Gateway:
 
         def end_revoked(revocation: Revocation) -> None:
             parts.open_streams.end_where(revocation.matches, "revoked")
+            if parts.hot_path is not None:
+                parts.hot_path.clear()
 
         def end_changed(change: Change) -> None:
             parts.open_streams.end_where(
                 lambda principal: _may_not_go_on(parts.registry, principal.tenant), "revoked"
             )
             parts.credentials.forget(change.removed)
+            if parts.hot_path is not None:
+                parts.hot_path.clear()
 
         self._stack.callback(parts.identity.on_revoked(end_revoked))
         self._stack.callback(parts.registry.subscribe(end_changed))
@@ -229,7 +236,7 @@ class Gateway:
         self._stack.push_async_callback(admin_port.close, 1.0)
         self.admin_url = await admin_port.open()
 
-        server = GatewayServer(pipeline.handle, assembly.listener_options(loaded), on_refused)
+        server = GatewayServer(pipeline.handle, assembly.listener_options(loaded), on_refused, parts.hot_path)
         data_port = self._doors.data(web.ServerRunner(server), settings.listen)
 
         async def close_data_port() -> None:

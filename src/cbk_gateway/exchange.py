@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from aiohttp import web
@@ -22,10 +23,19 @@ from cbk_gateway.operation import OTHER, Operation
 from cbk_gateway.parties import Principal, RunAs, Tenant
 from cbk_gateway.request_body import TakenBody
 from cbk_gateway.telemetry.timing import server_timing
+from cbk_gateway.telemetry.traceparent import (
+    TraceContext,
+    current_trace_id,
+    forwarded,
+    parse_traceparent,
+)
+from cbk_gateway.telemetry.tracing import RequestSpan, StepSpan, Tracer
 
 SERVER: Final = "cbk-gateway"
 CLIENT_GONE: Final = 499
 """What metrics and logs say of a request whose client left before its answer; it is never sent."""
+
+_NO_STEP: Final[AbstractContextManager[None]] = nullcontext()
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -49,18 +59,22 @@ class Exchange:
         cache_status: The `Cache-Status` value (RFC 9211), if any.
         upstream_s: Seconds spent waiting for the upstream, None when it was not asked.
         answer_bytes: Body bytes handed to the socket.
+        first_byte_s: Seconds until the first piece of a stream was handed to the socket, None for the rest.
         refusal_reason: Reason word of a refusal, for metrics and the log.
         response: The answer once its head may have been sent.
     """
 
     __slots__ = (
         "_shows_timing",
+        "_span",
+        "_trace",
         "account",
         "answer_bytes",
         "asked_run_as",
         "body",
         "cache_label",
         "cache_status",
+        "first_byte_s",
         "grant",
         "operation",
         "principal",
@@ -91,6 +105,9 @@ class Exchange:
         self.account = ""
         self.asked_run_as: RunAs | None = None
         self.answer_bytes = 0
+        self.first_byte_s: float | None = None
+        self._span: RequestSpan | None = None
+        self._trace: TraceContext | None = None
         self.refusal_reason: str | None = None
         self.response: web.StreamResponse | None = None
 
@@ -109,25 +126,52 @@ class Exchange:
         """Seconds since the request's head was read."""
         return time.perf_counter() - self.started
 
+    @property
+    def trace(self) -> TraceContext:
+        """Its place in a trace (W3C Trace Context): the client's with a span of ours, or one begun here."""
+        if self._trace is None:
+            self._trace = forwarded(self._received_trace())
+            current_trace_id.set(self._trace.trace_id)
+        return self._trace
+
+    @property
+    def trace_id(self) -> str | None:
+        """Id of its trace, if it has one so far."""
+        return self._trace.trace_id if self._trace is not None else None
+
+    def begin_trace(self, tracer: Tracer | None) -> None:
+        """Take up the client's trace; with a tracer, begin the span of this exchange in it."""
+        if tracer is not None and self.operation is not None:
+            template = self.operation.route.template
+            self._span = tracer.request(self.request.method, template, self._received_trace())
+            self._trace = self._span.context
+            current_trace_id.set(self._trace.trace_id)
+        elif "traceparent" in self.request.headers:
+            _ = self.trace
+
+    def step(self, name: str) -> AbstractContextManager[StepSpan | None]:
+        """A span around one step, where spans are made."""
+        return self._span.step(name) if self._span is not None else _NO_STEP
+
+    def end_trace(self) -> None:
+        """The last byte has gone out."""
+        if self._span is not None:
+            self._span.end(self.status)
+
+    def _received_trace(self) -> TraceContext | None:
+        headers = self.request.headers
+        parents = headers.getall("traceparent", ())
+        states = ",".join(headers.getall("tracestate", ()))
+        return parse_traceparent(parents[0], states) if len(parents) == 1 else None
+
     def header(self, name: str) -> str | None:
         """The first value of a request header."""
         return self.request.headers.get(name)
 
     def client_address(self, trusted: Sequence[Network]) -> str:
-        """Where the request comes from, looking through trusted proxies (RFC 7239 section 7.4 on trust).
-
-        `X-Forwarded-For` is read from its right end, as far as each hop is trusted.
-        """
+        """Where the request comes from: see `address_of`."""
         peer = self.request.transport.get_extra_info("peername") if self.request.transport else None
-        address = str(peer[0]) if isinstance(peer, tuple) and peer else "unix"
-        if not trusted:
-            return address
-        hops = [
-            hop.strip() for hop in ",".join(self.request.headers.getall("X-Forwarded-For", ())).split(",")
-        ]
-        while hops and _is_within(address, trusted):
-            address = hops.pop() or address
-        return address
+        return address_of(peer, self.request.headers.getall("X-Forwarded-For", ()), trusted)
 
     def answer(
         self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, cut_after: bool = False
@@ -176,6 +220,23 @@ class Exchange:
             else:
                 dressed[name] = value
         return dressed
+
+
+def address_of(peer: object, forwarded_for: Iterable[str], trusted: Sequence[Network]) -> str:
+    """A client's address, looking through trusted proxies (RFC 7239 section 7.4 on trust).
+
+    Args:
+        peer: The other end of the connection, as a transport names it.
+        forwarded_for: All `X-Forwarded-For` values; read from their right end, as far as each hop is trusted.
+        trusted: Networks whose word is believed.
+    """
+    address = str(peer[0]) if isinstance(peer, tuple) and peer else "unix"
+    if not trusted:
+        return address
+    hops = [hop.strip() for hop in ",".join(forwarded_for).split(",")]
+    while hops and _is_within(address, trusted):
+        address = hops.pop() or address
+    return address
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -21,6 +21,7 @@ from cbk_gateway.operation import CostClass, Effect, Operation
 from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.request_body import TakenBody
+from cbk_gateway.tenancy import is_run_as_header
 from cbk_gateway.tenancy.credentials import Credential
 from cbk_gateway.upstream import (
     Answer,
@@ -38,7 +39,7 @@ STREAM_MEDIA: Final = {
     "application/x-ndjson": StreamForm.JSONL,
     "text/event-stream": StreamForm.SSE,
 }
-_BODILESS: Final = frozenset({204, 304})
+_TRACE_FIELDS: Final = frozenset({"traceparent", "tracestate"})
 
 
 def settled(x: Exchange) -> tuple[Operation, Principal, Tenant]:
@@ -83,9 +84,35 @@ async def send(parts: Parts, x: Exchange, body: TakenBody | None, *, accept: str
 async def _send_with(
     parts: Parts, x: Exchange, body: TakenBody | None, credential: Credential, *, accept: str | None
 ) -> Answer:
-    operation, _, tenant = settled(x)
+    operation, _, _ = settled(x)
+    return await _send_fields(parts, x, operation, x.request.headers.items(), body, credential, accept=accept)
+
+
+async def look(parts: Parts, x: Exchange, view: Operation) -> Answer:
+    """A read of the gateway's own on behalf of a request: as its tenant and account, as JSON, uncached.
+
+    Raises:
+        UpstreamFault: There is no answer.
+    """
+    _, _, tenant = settled(x)
+    credential = parts.credentials.credential_for(tenant, view)
+    chosen = [pair for pair in x.request.headers.items() if is_run_as_header(pair[0])]
+    return await _send_fields(parts, x, view, chosen, None, credential, accept="application/json")
+
+
+async def _send_fields(
+    parts: Parts,
+    x: Exchange,
+    operation: Operation,
+    fields: Iterable[tuple[str, str]],
+    body: TakenBody | None,
+    credential: Credential,
+    *,
+    accept: str | None,
+) -> Answer:
+    _, _, tenant = settled(x)
     headers = outgoing_headers(
-        x.request.headers.items(),
+        fields,
         key=credential.key,
         run_as=tenant.run_as,
         host=parts.upstream.host,
@@ -95,6 +122,18 @@ async def _send_with(
     )
     if accept is not None:
         headers = [("Accept", accept), *(pair for pair in headers if pair[0] != "Accept")]
+    with x.step("upstream") as step:
+        trace = step.context if step is not None else x.trace
+        # What the client sent names its own span as the parent; here it is ours.
+        headers = [pair for pair in headers if pair[0] not in _TRACE_FIELDS]
+        headers.append(("traceparent", trace.header()))
+        if trace.state:
+            headers.append(("tracestate", trace.state))
+        return await _call(parts, x, body, headers)
+
+
+async def _call(parts: Parts, x: Exchange, body: TakenBody | None, headers: list[tuple[str, str]]) -> Answer:
+    operation, _, tenant = settled(x)
     call = Call(
         operation=operation,
         headers=headers,
@@ -166,7 +205,7 @@ def watches_usage(operation: Operation) -> bool:
 async def pass_on(
     parts: Parts, x: Exchange, answer: Answer, pieces: Pieces, *, reader: UsageReader | None = None
 ) -> str:
-    """Pass a body on, piece by piece as it comes; returns how it ended, in a word of `Ending`.
+    """Pass a body on, piece by piece as it comes; returns how it ended: a word of `Ending`, revoked or drained.
 
     A body that broke off has broken the client's connection as well.
     """
@@ -177,24 +216,39 @@ async def pass_on(
     if form is None:
         return await _copy(parts, x, response, pieces, reader)
     terminal = terminal_for(operation)
-    ending = Ending.CLIENT_ABORT
+    ending: str = Ending.CLIENT_ABORT
     parts.metrics.stream_opened(tenant.id)
-    parts.metrics.stream_first_byte(x.elapsed_s, x.request_id)
     try:
         with parts.open_streams.entered(principal) as stream:
-            relayed = relay(pieces, form, parts.relay_options, terminal=terminal, ended=stream.ended)
+            relayed = relay(
+                pieces,
+                form,
+                parts.relay_options,
+                terminal=terminal,
+                ended=stream.ended,
+                observer=parts.metrics.upstream,
+            )
             try:
-                await _copy(parts, x, response, relayed, reader)
+                await _copy(parts, x, response, relayed, reader, is_stream=True)
             finally:
                 await relayed.aclose()
                 ending = relayed.ending or ending
+                if ending == Ending.DEADLINE and stream.why:
+                    # Ended by us before its time: say why.
+                    ending = stream.why
         return ending
     finally:
         parts.metrics.stream_ended(tenant.id, ending, x.elapsed_s)
 
 
 async def _copy(
-    parts: Parts, x: Exchange, response: web.StreamResponse, pieces: Pieces, reader: UsageReader | None
+    parts: Parts,
+    x: Exchange,
+    response: web.StreamResponse,
+    pieces: Pieces,
+    reader: UsageReader | None,
+    *,
+    is_stream: bool = False,
 ) -> str:
     try:
         async for piece in pieces:
@@ -203,6 +257,9 @@ async def _copy(
                 reader.feed(piece)
             async with asyncio.timeout(parts.write_timeout_s):
                 await response.write(piece)
+            if is_stream and x.first_byte_s is None:
+                x.first_byte_s = x.elapsed_s
+                parts.metrics.stream_first_byte(x.first_byte_s, x.request_id)
         await response.write_eof()
     except StreamBroken:
         # What was written before it has left for the client: closing sends it, and shows the break.

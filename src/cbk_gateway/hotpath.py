@@ -10,8 +10,9 @@ Why it is safe, step by step:
   complete GET and nothing else, at a message boundary of its connection (`listener.py` keeps count of
   those). What a head means depends on its bytes alone, so equal bytes are the operation, the headers and the
   key of the cache that the full path understood. One byte more or less is another request.
-- *Same caller.* Each time, `Identity.recall` must give the very principal: it knows only verified tokens that
-  have not expired, were not revoked, and whose key was not withdrawn, and nobody while revocations are unknown.
+- *Same caller.* Each time, `Identity.recall` must give the very principal: it knows only verified tokens
+  that have not expired, were not revoked, and whose key was not withdrawn, and nobody while revocations are
+  unknown.
 - *Same rights.* Authorisation follows from principal, tenant and operation alone. The registry must hold the
   very tenant; a change of tenants puts other objects there. Tenants whose objects are looked at one by one
   (`isolation`) have no entries.
@@ -181,10 +182,7 @@ class HotPath:
         """The answer's times if everything still holds; else the entry is forgotten."""
         principal = entry.principal
         times = None
-        if (
-            self._recall(entry.token_name) is principal
-            and self._tenant_of(principal.tenant) is entry.tenant
-        ):
+        if self._recall(entry.token_name) is principal and self._tenant_of(principal.tenant) is entry.tenant:
             times = entry.holding.look()
         if times is None:
             self._forget(head)
@@ -313,7 +311,8 @@ class HotPath:
 
     def compare(self, entry: Entry, response: web.StreamResponse) -> None:
         """Compare what the full path said with what the entry would have said, fields in their order."""
-        if response.status == 429 or entry.holding.look() is None:
+        times = entry.holding.look()
+        if response.status == 429 or times is None:
             return
         if self._recall(entry.token_name) is not entry.principal or entry.prepared is None:
             return
@@ -321,10 +320,12 @@ class HotPath:
         fields = list(response.headers.items())
         rates = rate_lines({name: value for name, value in fields if name in entry.rate_names})
         said = response.headers.get
-        age, ttl = int(said("Age", "0")), int(said("Cache-Status", "0").rpartition("=")[2] or 0)
-        fast = entry.prepared.head(
-            age, said("X-Request-Id", ""), rates, ttl, _total_s(said("Server-Timing", "")), said("Date", "")
-        )
+        request_id = str(entry.fixed_id or said("X-Request-Id", ""))
+        spent_s = _total_s(said("Server-Timing", ""))
+        # Whole seconds may turn over between the two.
+        age_s = _near(times[0], said("Age", ""))
+        ttl_s = _near(times[1], said("Cache-Status", "").rpartition("=")[2])
+        fast = entry.prepared.head(age_s, request_id, rates, ttl_s, spent_s, said("Date", ""))
         line = f"HTTP/1.1 {response.status} {response.reason}"
         body = response.body if isinstance(response, web.Response) else None
         if refusal_head(line, fields) != fast or (body or b"") != entry.prepared.body:
@@ -352,6 +353,11 @@ class HotPath:
 
 def _size(head: bytes, entry: Entry) -> int:
     return len(head) + (entry.prepared.size_bytes if entry.prepared is not None else 0)
+
+
+def _near(whole: int, said: str) -> int:
+    """What was said, if it is a number next to ours; else ours, so that the two differ."""
+    return int(said) if said.isdigit() and abs(int(said) - whole) <= 1 else whole
 
 
 def _total_s(timing: str) -> float:

@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import structlog
@@ -20,6 +20,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import HttpRequestParser
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from cbk_gateway.errors import (
@@ -40,12 +41,30 @@ MAX_FIELD_BYTES: Final = 16_384
 MAX_FIELDS: Final = 100
 READ_BUFFER_BYTES: Final = 64 * 1024
 LINGER_S: Final = 1.0
+_END_OF_HEAD: Final = b"\r\n\r\n"
 
 # RFC 3986 section 3.2.2, as a Host field may hold it: a name, an IPv4 or bracketed IPv6 address, a port.
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 OnRefused = Callable[[Refusal], None]
+EntryT = TypeVar("EntryT", contravariant=True)
+
+
+class Shortcut(Protocol[EntryT]):
+    """Whoever may answer a request from its bytes (`hotpath.py`). What it keeps is its own business."""
+
+    def answer(self, head: bytes, connection: GatewayProtocol) -> bool:
+        """Answer the whole of a read buffer of an idle connection; False to have it parsed."""
+        ...
+
+    def keep(self, head: bytes, entry: EntryT, response: web.StreamResponse) -> None:
+        """Take what was offered for a request, now that its answer has gone out."""
+        ...
+
+    def compare(self, entry: EntryT, response: web.StreamResponse) -> None:
+        """Compare what was expected of a request with its answer."""
+        ...
 
 
 class HttpVersionUnsupported(Refusal):
@@ -106,9 +125,25 @@ def inadmissible(request: web.BaseRequest) -> Refusal | None:
 
 
 class GatewayProtocol(RequestHandler):
-    """One client connection."""
+    """One client connection.
 
-    __slots__ = ("_head_timer", "_on_refused", "_options")
+    Attributes:
+        sole_head: The request being served, when it came alone in its read buffer between two messages.
+        offered: What the shortcut may keep once that request's answer has gone out.
+        expected: What the shortcut would have said to it.
+    """
+
+    __slots__ = (
+        "_body_left",
+        "_head_timer",
+        "_on_refused",
+        "_options",
+        "_shortcut",
+        "_usual_handler",
+        "expected",
+        "offered",
+        "sole_head",
+    )
 
     def __init__(
         self,
@@ -116,6 +151,7 @@ class GatewayProtocol(RequestHandler):
         loop: asyncio.AbstractEventLoop,
         options: ListenerOptions,
         on_refused: OnRefused,
+        shortcut: Shortcut[Any] | None = None,
     ) -> None:
         super().__init__(
             server,
@@ -133,6 +169,13 @@ class GatewayProtocol(RequestHandler):
         self._options = options
         self._on_refused = on_refused
         self._head_timer: asyncio.TimerHandle | None = None
+        self._shortcut = shortcut
+        self._usual_handler = server.usual_handler
+        # Bytes until the next message begins; None when only the parser knows.
+        self._body_left: int | None = 0
+        self.sole_head: bytes | None = None
+        self.offered: Any = None
+        self.expected: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection and wait for its first head, unless there are too many."""
@@ -154,6 +197,93 @@ class GatewayProtocol(RequestHandler):
         A timer runs from the first byte of a head to its last and is not renewed by further bytes, so a
         client that drips is as late as one that is silent.
         """
+        if self._shortcut is not None:
+            waiter = self._waiter
+            if self._body_left == 0 and waiter is not None and not waiter.done() and self._answered(data):
+                return
+            self._watch_boundary(data)
+            return
+        self._parse(data)
+
+    def give(self, answer: bytes) -> None:
+        """Write a whole answer of the shortcut, and take the request for one of the connection's."""
+        transport, manager = self.transport, self._manager
+        if transport is None or manager is None:
+            return
+        transport.write(answer)
+        self._request_count += 1
+        manager.requests_count += 1
+        self._next_keepalive_close_time = self._loop.time() + self._options.keepalive_s
+        if self._head_timer is not None:
+            self._stop_timer()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, and show it to the shortcut."""
+        finished = await super().finish_response(request, resp, start_time)
+        if self.offered is not None or self.expected is not None:
+            offered, expected = self.offered, self.expected
+            self.offered = self.expected = None
+            if self._shortcut is not None and self.sole_head is not None and not finished[1]:
+                if expected is not None:
+                    self._shortcut.compare(expected, finished[0])
+                if offered is not None:
+                    self._shortcut.keep(self.sole_head, offered, finished[0])
+        return finished
+
+    def _answered(self, data: bytes) -> bool:
+        """Let the shortcut answer. The connection waits between two messages; nothing may be left to send.
+
+        A server that drains says so in every answer, by another handler than the usual one.
+        """
+        transport, shortcut = self.transport, self._shortcut
+        if (
+            transport is None
+            or shortcut is None
+            or self._messages
+            or self._force_close
+            or self._close
+            or self._paused
+            or self._request_handler is not self._usual_handler
+            or type(data) is not bytes
+        ):
+            return False
+        return transport.get_write_buffer_size() == 0 and shortcut.answer(data, self)
+
+    def _watch_boundary(self, data: bytes) -> None:
+        """Parse, and keep count of where messages end, which the parser does not tell."""
+        before, left = self._request_count, self._body_left
+        was_idle = not self._request_in_progress and not self._messages
+        self._parse(data)
+        grown = self._request_count - before
+        if not data and not grown:
+            return
+        self.sole_head = None
+        if self._upgraded or grown > 1 or self._buffer_paused:
+            self._body_left = None
+        elif grown == 0:
+            self._body_left = None if not left else (left - len(data) if left >= len(data) else None)
+        else:
+            self._body_left = self._left_after(data, starts_at_boundary=left == 0)
+            if left == 0 and self._body_left == 0 and was_idle and _is_one_get(data):
+                self.sole_head = data
+
+    def _left_after(self, data: bytes, *, starts_at_boundary: bool) -> int | None:
+        """Bytes of the one message that began or ended its head in `data` which are still to come."""
+        if not self._messages:
+            return None
+        message, payload = self._messages[-1]
+        if payload is EMPTY_PAYLOAD:
+            # An incomplete head behind it cannot end in an empty line; stray line ends begin no message.
+            return 0 if data.endswith(_END_OF_HEAD) else None
+        length = getattr(message, "headers", {}).get("Content-Length", "")
+        if not starts_at_boundary or not length.isdigit() or not data[:1].isalpha():
+            return None
+        left = int(length) - (len(data) - data.find(_END_OF_HEAD) - len(_END_OF_HEAD))
+        return left if left >= 0 else None
+
+    def _parse(self, data: bytes) -> None:
         before = self._request_count
         super().data_received(data)
         if self._request_count != before:
@@ -217,15 +347,27 @@ class GatewayProtocol(RequestHandler):
 class GatewayServer(web.Server):
     """Makes one protocol per connection. Unlike the library's, it never falls back to other settings."""
 
-    def __init__(self, handler: Handler, options: ListenerOptions, on_refused: OnRefused) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        options: ListenerOptions,
+        on_refused: OnRefused,
+        shortcut: Shortcut[Any] | None = None,
+    ) -> None:
         # Cancellation tells a handler that its client has left, so that paid work upstream stops.
         super().__init__(handler, handler_cancellation=True)
+        self.usual_handler = handler
         self._listener_options = options
         self._on_refused = on_refused
+        self._shortcut = shortcut
 
     def __call__(self) -> RequestHandler:
         """A protocol for a new connection."""
-        return GatewayProtocol(self, self._loop, self._listener_options, self._on_refused)
+        return GatewayProtocol(self, self._loop, self._listener_options, self._on_refused, self._shortcut)
+
+
+def _is_one_get(data: bytes) -> bool:
+    return data.startswith(b"GET ") and data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD)
 
 
 def require_compiled_parser() -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cbk_gateway.attempts import Attempts
 from cbk_gateway.audit import Journal
 from cbk_gateway.cache import Cache
 from cbk_gateway.exchange import Network
@@ -17,11 +18,14 @@ from cbk_gateway.identity import Identity
 from cbk_gateway.limits import Limiter
 from cbk_gateway.request_body import BodyBounds
 from cbk_gateway.streams_open import OpenStreams
-from cbk_gateway.telemetry import AccessLog, Metrics
+from cbk_gateway.telemetry import AccessLog, Metrics, Tracer
 from cbk_gateway.tenancy.credentials import Credentials
 from cbk_gateway.tenancy.ownership import Ownership
 from cbk_gateway.tenancy.registry import Registry
-from cbk_gateway.upstream import RelayOptions, Upstream
+from cbk_gateway.upstream import RelayOptions, Shield, Upstream
+
+if TYPE_CHECKING:
+    from cbk_gateway.hotpath import HotPath
 
 
 class Background:
@@ -55,6 +59,8 @@ class Parts:
     Attributes:
         journal: The audit journal, None when it is switched off (benchmarks only).
         access: Writes the access log, or None when it is off.
+        shield: Keeps repeated writes from being carried out twice; None lets all through.
+        attempts: When creates began, for finding lost ones.
         fingerprint_key: Keys the fingerprints of upstream keys in the journal.
         trusted_proxies: Networks whose `X-Forwarded-For` is believed.
         write_timeout_s: How long a client may refuse to read.
@@ -62,6 +68,9 @@ class Parts:
             before their last byte leaves.
         relay_options: How event streams are passed on.
         shows_timing: Whether answers carry `Server-Timing`.
+        hot_path: Answers repeated reads before they are parsed; None when it is off.
+        tracer: Makes spans; None when tracing is off.
+        doubts: Set when nobody can say what became of a write, for whoever finds out later.
     """
 
     identity: Identity
@@ -75,6 +84,8 @@ class Parts:
     metrics: Metrics
     access: AccessLog | None
     fingerprint_key: bytes
+    shield: Shield | None = None
+    attempts: Attempts | None = None
     bounds: BodyBounds = field(default_factory=BodyBounds)
     trusted_proxies: tuple[Network, ...] = ()
     write_timeout_s: float = 60.0
@@ -83,3 +94,6 @@ class Parts:
     relay_options: RelayOptions = field(default_factory=RelayOptions)
     background: Background = field(default_factory=Background)
     open_streams: OpenStreams = field(default_factory=OpenStreams)
+    hot_path: HotPath | None = None
+    tracer: Tracer | None = None
+    doubts: asyncio.Event = field(default_factory=asyncio.Event)

@@ -23,7 +23,8 @@ from cbk_gateway.listener import inadmissible
 from cbk_gateway.operation import Dialect, Effect, understand
 from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
-from cbk_gateway.telemetry.request_id import request_id_for
+from cbk_gateway.telemetry.request_id import current_request_id, request_id_for
+from cbk_gateway.telemetry.traceparent import current_trace_id
 from cbk_gateway.tenancy import account_acted_on, authorise, is_run_as_header, requested_run_as
 from cbk_gateway.upstream import UpstreamFault
 
@@ -44,6 +45,9 @@ class Pipeline:
             request_id_for(request.headers.get("X-Request-Id")),
             shows_timing=self._parts.shows_timing,
         )
+        current_request_id.set(x.request_id)
+        current_trace_id.set(None)
+        self._parts.metrics.request_started()
         try:
             refusal = inadmissible(request)
             return await self._serve(x) if refusal is None else self._refuse(x, refusal)
@@ -62,6 +66,8 @@ class Pipeline:
                 return x.response
             return self._refuse(x, InternalError("The gateway failed to serve this request."))
         finally:
+            self._parts.metrics.request_ended()
+            x.end_trace()
             settling.count(self._parts, x)
 
     async def _serve(self, x: Exchange) -> web.StreamResponse:
@@ -74,15 +80,18 @@ class Pipeline:
             return x.answer(200, _EMPTY_JSON, b"")
 
         x.operation = understand(request.method, request.raw_path)
-        x.principal = await parts.identity.identify(request.headers.getall("Authorization", ()))
+        x.begin_trace(parts.tracer)
+        with x.step("identify"):
+            x.principal = await parts.identity.identify(request.headers.getall("Authorization", ()))
         if x.operation.route.dialect is Dialect.GRAPHQL:
             x.body = await request_body.take(request, parts.bounds)
             x.operation = narrowed(x.operation, x.body)
         x.tenant = self._authorised(x, x.principal)
         await parts.ownership.check(x.tenant, x.operation)
-        x.grant = await parts.limiter.admit(
-            x.tenant, x.principal.subject, x.operation, is_stream=x.operation.effect is Effect.STREAM
-        )
+        with x.step("admit"):
+            x.grant = await parts.limiter.admit(
+                x.tenant, x.principal.subject, x.operation, is_stream=x.operation.effect is Effect.STREAM
+            )
         if x.operation.is_write:
             return await writes.answer(parts, x)
         return await reads.answer(parts, x)

@@ -38,9 +38,10 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     if not operation.is_cacheable:
         return await _forward(parts, x)
     is_filtered = parts.ownership.filters(tenant, operation)
+    key = key_parts(x, tenant)
     found = await parts.cache.recall(
         operation,
-        key_parts(x, tenant),
+        key,
         bypass=wants_bypass(x, tenant),
         # An account's list is kept whole; what one of several tenants sees of it has no tag of its own.
         if_none_match=None if is_filtered else x.header("If-None-Match"),
@@ -49,7 +50,10 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     if isinstance(found, Hit):
         if found.refresh is not None:
             parts.background.spawn(_refresh(parts, x, found.refresh))
-        return await _answer_hit(parts, x, found, "stale" if "stale" in found.cache_status else "hit")
+        response = await _answer_hit(parts, x, found, "stale" if "stale" in found.cache_status else "hit")
+        if parts.hot_path is not None:
+            parts.hot_path.offer(x, found, key)
+        return response
     x.cache_status = found.cache_status
     if not isinstance(found, Fill):
         x.cache_label = "bypass"

@@ -50,6 +50,7 @@ def note_refusal(parts: Parts, x: Exchange, refusal: Refusal) -> None:
         "refused",
         {
             "request_id": x.request_id,
+            **({"trace_id": x.trace_id} if x.trace_id is not None else {}),
             "tenant": tenant,
             "subject": principal.subject if principal is not None else None,
             "token_id": principal.token_id if principal is not None else None,
@@ -80,7 +81,8 @@ def count(parts: Parts, x: Exchange) -> None:
     )
     parts.metrics.bodies(tenant, x.body.size if x.body is not None else 0, x.answer_bytes)
     access = parts.access
-    if access is None or not access.wants(x.status, total_s):
+    # A stream is slow when its first byte is: how long it lasts is its client's choice.
+    if access is None or not access.wants(x.status, total_s if x.first_byte_s is None else x.first_byte_s):
         return
     access.write(
         AccessEntry(
@@ -96,5 +98,7 @@ def count(parts: Parts, x: Exchange) -> None:
             reason=x.refusal_reason,
             received_bytes=x.body.size if x.body is not None else 0,
             sent_bytes=x.answer_bytes,
+            trace_id=x.trace_id,
+            first_byte_s=x.first_byte_s,
         )
     )

@@ -58,7 +58,10 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     if x.body is None:
         x.body = await request_body.take(x.request, parts.bounds)
     await forwarding.check_body(parts, x)
-    write = _Write(parts, x, await _intend(parts, x))
+    with x.step("journal"):
+        write = _Write(parts, x, await _intend(parts, x))
+    if write.intent is not None:
+        parts.metrics.audit.write_begun()
     try:
         write.mark = await parts.cache.begin_write(
             x.account, operation.route.invalidates, is_open_ended=operation.route.runs_model
@@ -101,6 +104,7 @@ def _act(parts: Parts, x: Exchange) -> Act:
         body_bytes=body.length if body is not None else 0,
         body=body.whole if body is not None and request_body.is_json_media(_content_type(x)) else None,
         content_type=_content_type(x) or None,
+        trace_id=x.trace.trace_id,
         on_failure=OnFailure(tenant.audit_on_failure),
     )
 
@@ -160,7 +164,11 @@ def _close(write: _Write) -> None:
         mark, write.mark = write.mark, None
         parts.background.spawn(mark.finish())
     if write.intent is not None:
-        write.intent.close(_outcome(write))
+        outcome = _outcome(write)
+        write.intent.close(outcome)
+        parts.metrics.audit.write_ended(outcome.result)
+        if outcome.result == Result.UNKNOWN:
+            parts.doubts.set()
     settling.settle_fault(parts, x, write.fault, write.reader)
 
 

@@ -150,7 +150,7 @@ def everything_happens(metrics: Metrics) -> None:
         metrics.tenancy.next_key_ready(tenant)
         metrics.tenancy.foreign_object(tenant, refused=True)
     metrics.request_started()
-    metrics.connection_opened()
+    metrics.connections_open(1)
     metrics.stream_opened("acme")
     metrics.stream_opened("acme")
     metrics.stream_first_byte(0.1)

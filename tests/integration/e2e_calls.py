@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,17 @@ async def names(stage: Stage, kind: str = "bot", who: str | dict[str, str] = "ac
 def admin_records(stage: Stage) -> list[dict[str, Any]]:
     """What the journal holds of operators."""
     return [one for one in stage.journal() if one["kind"] == "admin"]
+
+
+@contextmanager
+def without_journal(stage: Stage) -> Iterator[None]:
+    """The journal's directory is gone, and cannot be made again."""
+    shutil.rmtree(stage.audit_directory)
+    stage.audit_directory.write_text("in the way")
+    try:
+        yield
+    finally:
+        stage.audit_directory.unlink()
 
 
 def roles(folder: Path) -> dict[str, Any]:

@@ -93,7 +93,7 @@ async def test_the_table_of_roles_is_the_whole_api(guarded: Stage) -> None:
 async def test_each_route_wants_its_role_and_tells_nothing_before(guarded: Stage) -> None:
     for (method, path), role in ROUTES.items():
         url = guarded.admin_url + of_nobody(path)
-        body = {} if method == "POST" else None
+        body: dict[str, str] | None = {} if method == "POST" else None
         for rank in RANKS:
             said = await ask(method, url, bearer(TOKENS[rank]), body)
             if RANKS.index(rank) < RANKS.index(role):

@@ -2,9 +2,9 @@
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from harness import KEYS, Stage
-from yarl import URL
 
 
 async def test_the_upstream_sees_the_tenants_key_and_never_the_clients_token(

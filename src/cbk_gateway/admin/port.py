@@ -52,7 +52,7 @@ class AdminPort:
 
     def application(self) -> web.Application:
         """The application, ready to be run."""
-        app = web.Application(middlewares=[_answer_faults, self._authenticate])
+        app = web.Application(middlewares=[answer_faults, self._authenticate])
         app.add_routes(
             [
                 web.get("/healthz", health.alive),
@@ -90,7 +90,7 @@ class AdminPort:
 
 
 @web.middleware
-async def _answer_faults(request: web.Request, handler: Answering) -> web.StreamResponse:
+async def answer_faults(request: web.Request, handler: Answering) -> web.StreamResponse:
     """Errors in the one shape, and the security headers on everything."""
     try:
         response = await handler(request)

@@ -78,9 +78,10 @@ class Tour:
             "/api/v1/conversation/complete", json=request, headers=headers
         ) as answer:
             events = [orjson.loads(line) async for line in answer.content if line.strip()]
-        kinds = [event["type"] for event in events]
+        kinds = [str(event.get("type")) for event in events]
         held = answer.status == 200 and "token" in kinds and kinds[-1] == "result"
-        return Step("stream a completion", held, f"{len(events)} events, the last is {kinds[-1:]}")
+        saw = f"{answer.status}, {len(events)} events, the last is {kinds[-1] if kinds else None}"
+        return Step("stream a completion", held, saw)
 
     async def _exceed(self) -> Step:
         answers = await asyncio.gather(*(self._get("globex", "/api/v1/bot/list") for _ in range(FLOOD)))

@@ -133,7 +133,7 @@ def invalidated_by(resource: str, action: str) -> frozenset[str]:
 
 
 def family(top: str) -> frozenset[str]:
-    """A top-level type and all below it: what an unknown action under it is taken to change."""
+    """A top-level type and all below it: what an unknown GET under it is taken to change."""
     return _closed({top, *(name for name in TYPE_NAMES if name.startswith(top + "/"))})
 
 

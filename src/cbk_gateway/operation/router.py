@@ -2,7 +2,8 @@
 
 The trie prefers a literal segment to a parameter, as the API's own file-based router does. What the table
 does not name but could be a path of this API passes as an uncacheable write of its top resource, so that
-the API may grow without this gateway; its labels are still drawn from the table.
+the API may grow without this gateway; its labels are still drawn from the table. A POST among them may run
+a model, so it is taken to change everything; a GET is taken to change no more than its top resource.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ _SERVED: Final = ("GET", "POST")
 
 
 class _Node:
-    """A place in the trie: literal children, one parameter child, a route that ends here."""
+    """A place in the trie: literal children, one parameter child, the routes that end here by method."""
 
-    __slots__ = ("literal", "parameter", "rest", "route")
+    __slots__ = ("literal", "parameter", "rest", "routes")
 
     def __init__(self) -> None:
         self.literal: dict[str, _Node] = {}
         self.parameter: _Node | None = None
-        self.route: Route | None = None
+        self.routes: dict[str, Route] = {}
         self.rest = False
 
     def child(self, part: str) -> _Node:
@@ -52,11 +53,12 @@ def understand(method: str, request_target: str) -> Operation:
     segments = _below_version(target.normalise(raw_path))
     if method not in _SERVED:
         raise MethodNotAllowed(f"The API serves GET and POST, not {_shown(method)}.", allow="GET, POST")
-    route, id_segments = _find(segments)
+    served, id_segments = _find(segments)
+    if not served:
+        served, id_segments = _unknown(segments)
+    route = served.get(method)
     if route is None:
-        route, id_segments = _unknown(segments)
-    if method not in route.methods:
-        raise MethodNotAllowed(f"This path is served by {route.methods[0]}.", allow=", ".join(route.methods))
+        raise MethodNotAllowed(f"This path is served by {next(iter(served))}.", allow=", ".join(served))
     ids = tuple(_identifier(segment) for segment in id_segments)
     _refuse_shadowing(query, route)
     return Operation(
@@ -89,23 +91,23 @@ def _below_version(segments: tuple[str, ...]) -> tuple[str, ...]:
     raise NotFound("There is no such path in this API: its paths begin with /api/v1/.")
 
 
-def _find(segments: tuple[str, ...]) -> tuple[Route | None, tuple[str, ...]]:
+def _find(segments: tuple[str, ...]) -> tuple[dict[str, Route], tuple[str, ...]]:
     node = _ROOT
     ids: list[str] = []
     for position, segment in enumerate(segments):
         below = node.literal.get(segment)
         if below is None:
             if node.rest:
-                return node.route, (*ids, "/".join(segments[position:]))
+                return node.routes, (*ids, "/".join(segments[position:]))
             below = node.parameter
             if below is None:
-                return None, ()
+                return {}, ()
             ids.append(segment)
         node = below
-    return node.route, tuple(ids)
+    return node.routes, tuple(ids)
 
 
-def _unknown(segments: tuple[str, ...]) -> tuple[Route, tuple[str, ...]]:
+def _unknown(segments: tuple[str, ...]) -> tuple[dict[str, Route], tuple[str, ...]]:
     top = segments[0]
     if len(segments) < 2 or _WORD.fullmatch(top) is None or _WORD.fullmatch(segments[-1]) is None:
         raise NotFound("There is no such path in this API.")
@@ -143,22 +145,28 @@ def _shown(method: str) -> str:
     return method if method.isalpha() and len(method) <= 16 else "this method"
 
 
-def _route(row: table.TypeRow, action: str, *, on_member: bool) -> Route:
+def _routes_of(row: table.TypeRow, action: str, *, on_member: bool) -> tuple[Route, ...]:
+    """The routes of an action: one, unless its methods do different things."""
+    methods = table.methods_of(row.name, action)
+    return tuple(_route(row, action, method, on_member=on_member) for method in methods)
+
+
+def _route(row: table.TypeRow, action: str, method: str, *, on_member: bool) -> Route:
     resource = row.name
     outer = [parent.param for parent in _parents(row)]
-    effect = table.effect_of(resource, action)
+    effect = table.effect_of(resource, action, method)
     writes = effect is Effect.WRITE
     changed = effects.invalidated_by(resource, action) if writes else frozenset[str]()
     return Route(
         resource=resource,
         action=action,
-        methods=table.methods_of(resource, action),
+        methods=(method,),
         effect=effect,
-        cost_class=table.cost_class_of(resource, action),
+        cost_class=table.cost_class_of(resource, action, method),
         lifetime=table.lifetime_of(row, action),
         reads=effects.depends_on(resource),
         invalidates=changed,
-        runs_model=table.runs_model(resource, action),
+        runs_model=table.runs_model(resource, action, method),
         params=(*outer, row.param) if on_member else tuple(outer),
         template=_template(row, [*outer, row.param], action, on_member=on_member),
         reaches_children=writes and effects.canonical(resource).startswith("partner/user"),
@@ -203,19 +211,19 @@ def _build() -> tuple[_Node, tuple[Route, ...]]:
         node = root
         for part in path.split("/"):
             node = node.child(part)
-        node.route, node.rest = route, rest
+        node.routes.update(dict.fromkeys(route.methods, route))
+        node.rest = rest
         found.append(route)
 
     for row in table.TYPES:
         storage = row.name == "space/storage"
         for action in row.collection.split():
-            route = _route(row, action, on_member=False)
-            if storage:
-                # The rest of the path is the object's name: a parameter like any other.
-                route = _with_rest(route)
-            place(f"{row.path}/{action}", route, rest=storage)
+            for route in _routes_of(row, action, on_member=False):
+                # The rest of a storage path is the object's name: a parameter like any other.
+                place(f"{row.path}/{action}", _with_rest(route) if storage else route, rest=storage)
         for action in row.member.split():
-            place(f"{row.path}/*/{action}", _route(row, action, on_member=True))
+            for route in _routes_of(row, action, on_member=True):
+                place(f"{row.path}/*/{action}", route)
     place("spec", _single("spec", ("GET",), "fetch", Dialect.REST))
     place("graphql", _single("graphql", ("GET", "POST"), "execute", Dialect.GRAPHQL))
     place(
@@ -229,15 +237,15 @@ def _with_rest(route: Route) -> Route:
     return replace(route, params=(*route.params, "path"), template=route.template + "/{path...}")
 
 
-def _unknown_route(top: str) -> Route:
+def _unknown_route(top: str, method: str) -> Route:
     row = next((row for row in table.TYPES if row.path == top), None)
     return Route(
         resource=top,
         action=OTHER,
-        methods=_SERVED,
+        methods=(method,),
         effect=Effect.WRITE,
         cost_class=CostClass.WRITE,
-        invalidates=effects.family(top) if top != OTHER else frozenset({OTHER}),
+        invalidates=frozenset({ALL_TYPES}) if method == "POST" else effects.family(top),
         params=(row.param,) if row is not None and row.param else (),
         template=f"/{top}/...",
         reaches_children=top in {"partner", "user"},
@@ -251,4 +259,6 @@ _GRAPHQL_QUERY: Final = replace(
     invalidates=frozenset(),
 )
 _TOPS: Final = frozenset(row.path.split("/")[0] for row in table.TYPES)
-_UNKNOWN: Final = {top: _unknown_route(top) for top in (*sorted(_TOPS), OTHER)}
+_UNKNOWN: Final = {
+    top: {method: _unknown_route(top, method) for method in _SERVED} for top in (*sorted(_TOPS), OTHER)
+}

@@ -154,7 +154,8 @@ TYPES: Final = (
 )
 
 GET_ACTIONS: Final = frozenset({"list", "fetch", "export", "download"})
-"""Actions served by GET; all others are POST (only `skillserver/{id}/invoke` is both)."""
+"""Actions served by GET; all others are POST. Only `skillserver/{id}/invoke` is both, and two things: its
+GET reads a manual, its POST runs an ability."""
 
 CACHEABLE_ACTIONS: Final = frozenset({"list", "fetch"})
 
@@ -193,31 +194,31 @@ def methods_of(resource: str, action: str) -> tuple[str, ...]:
     return ("GET",) if action in GET_ACTIONS else ("POST",)
 
 
-def effect_of(resource: str, action: str) -> Effect:
-    """Whether an action reads, writes or streams."""
+def effect_of(resource: str, action: str, method: str) -> Effect:
+    """Whether an action reads, writes or streams. What is named in the table stores nothing on a GET."""
     if action in STREAM_ACTIONS:
         return Effect.STREAM
-    if action in GET_ACTIONS or action in READ_POSTS or f"{resource}:{action}" in READ_POSTS:
+    if method == "GET" or action in READ_POSTS or f"{resource}:{action}" in READ_POSTS:
         return Effect.READ
     return Effect.WRITE
 
 
-def runs_model(resource: str, action: str) -> bool:
+def runs_model(resource: str, action: str, method: str = "POST") -> bool:
     """Whether the action starts a model, whose abilities may change any type of the account."""
-    return action in MODEL_ACTIONS or f"{resource}:{action}" in MODEL_ROUTES
+    return method == "POST" and (action in MODEL_ACTIONS or f"{resource}:{action}" in MODEL_ROUTES)
 
 
-def cost_class_of(resource: str, action: str) -> CostClass:
+def cost_class_of(resource: str, action: str, method: str) -> CostClass:
     """The group an action's cost and timeouts are configured in."""
     if action in STREAM_ACTIONS:
         return CostClass.STREAM
-    if runs_model(resource, action) or f"{resource}:{action}" in PAID_ROUTES:
+    if runs_model(resource, action, method) or f"{resource}:{action}" in PAID_ROUTES:
         return CostClass.MODEL
     if action in TRANSFER_ACTIONS:
         return CostClass.TRANSFER
     if action == "search":
         return CostClass.SEARCH
-    return CostClass.READ if effect_of(resource, action) is Effect.READ else CostClass.WRITE
+    return CostClass.READ if effect_of(resource, action, method) is Effect.READ else CostClass.WRITE
 
 
 def lifetime_of(row: TypeRow, action: str) -> Lifetime:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cbk_gateway.settings.identity import IdentitySettings
@@ -25,6 +25,11 @@ class Section(BaseModel):
     """A part of the settings file. Unknown keys are errors, values never appear in error texts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def _as_word(value: object) -> object:
+    """YAML takes a bare `on` and `off` for truth values."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class TlsSettings(Section):
@@ -60,6 +65,11 @@ class ListenSettings(Section):
         (), description="Networks whose X-Forwarded-For is believed (CIDR). Never `0.0.0.0/0`."
     )
     drain_s: Seconds = Field(30.0, description="Seconds that open requests and streams get at shutdown.")
+    hot_path: Annotated[Literal["on", "off", "verify"], BeforeValidator(_as_word)] = Field(
+        "on",
+        description="Whether repeated cached reads are answered before they are parsed; `verify` answers "
+        "them in full and logs an error when the two would differ (slow; for tests).",
+    )
 
 
 class AdminToken(Section):

@@ -13,6 +13,7 @@ from cbk_gateway.store.breaker import Breaker
 from cbk_gateway.store.clients import StoreClient, StoreOptions
 from cbk_gateway.store.embedded import EmbeddedServer
 from cbk_gateway.store.fault import StoreFault, StoreTrouble
+from cbk_gateway.store.observer import StoreObserver
 from cbk_gateway.store.store import Store, StoreScript, open_store
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "StoreAddress",
     "StoreClient",
     "StoreFault",
+    "StoreObserver",
     "StoreOptions",
     "StoreScript",
     "StoreShape",

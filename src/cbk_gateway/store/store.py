@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
@@ -37,6 +38,7 @@ from cbk_gateway.store.breaker import Breaker
 from cbk_gateway.store.clients import StoreClient, StoreClients, StoreOptions, build
 from cbk_gateway.store.embedded import EmbeddedServer
 from cbk_gateway.store.fault import StoreFault, StoreTrouble
+from cbk_gateway.store.observer import SilentObserver, StoreObserver
 
 T = TypeVar("T")
 
@@ -91,8 +93,10 @@ class Store:
         address: StoreAddress,
         options: StoreOptions,
         server: EmbeddedServer | None,
+        observer: StoreObserver | None = None,
     ) -> None:
         self._clients = clients
+        self._observer: StoreObserver = observer if observer is not None else SilentObserver()
         self._options = options
         self._server = server
         self._breaker = Breaker(options.breaker_failures, options.breaker_pause_s)
@@ -128,6 +132,18 @@ class Store:
             StoreFault: There was no answer in time, or the breaker is open. A command that timed out
                 may still take effect. When the caller is cancelled, the command is finished without it.
         """
+        begun = time.perf_counter()
+        try:
+            answer = await self._within_bounds(command, timeout_s)
+        except StoreFault as fault:
+            self._observer.failed(fault.trouble)
+            raise
+        self._observer.answered(time.perf_counter() - begun)
+        return answer
+
+    async def _within_bounds(
+        self, command: Callable[[StoreClient], Awaitable[T]], timeout_s: float | None
+    ) -> T:
         if self._is_closed:
             raise StoreFault("the store is closed", StoreTrouble.CLOSED)
         if not self._breaker.is_closed:
@@ -244,6 +260,7 @@ class Store:
             return
         if self._breaker.failed(asyncio.get_running_loop().time()) and not self._is_closed:
             _log.warning("store_lost", store=self.shown_url, why=why)
+            self._observer.available(is_available=False)
             self._prober = asyncio.get_running_loop().create_task(self._probe_until_back())
 
     async def _probe_until_back(self) -> None:
@@ -261,10 +278,15 @@ class Store:
             else:
                 self._breaker.succeeded()
                 _log.info("store_back", store=self.shown_url)
+                self._observer.available(is_available=True)
 
 
-async def open_store(options: StoreOptions) -> Store:
+async def open_store(options: StoreOptions, observer: StoreObserver | None = None) -> Store:
     """Connect to the store, starting the embedded server if that is configured.
+
+    Args:
+        options: See `StoreOptions`.
+        observer: Told of every call; nobody by default.
 
     Raises:
         StoreFault: The URL is wrong, or nothing answers there within `open_timeout_s`. The message names
@@ -280,12 +302,14 @@ async def open_store(options: StoreOptions) -> Store:
         server = EmbeddedServer(directory, persist=options.persist)
         await asyncio.to_thread(server.start)
         address = parse(server.url)
-    store = Store(build(address, options), address, options, server)
+    store = Store(build(address, options), address, options, server, observer)
     try:
         await _first_answer(store, options.open_timeout_s)
     except BaseException:
         await store.close()
         raise
+    if observer is not None:
+        observer.available(is_available=True)
     return store
 
 

@@ -50,6 +50,12 @@ class Control:
             self._accepting[place] = socket.socket(fileno=os.dup(self._descriptors[place]))
         return self._accepting[place]
 
+    def let_go(self) -> None:
+        """Give the group up for good; the supervisor keeps it open for the others."""
+        descriptors, self._descriptors = self._descriptors, ()
+        for descriptor in descriptors:
+            os.close(descriptor)
+
     async def alive(self, _: web.Request) -> web.Response:
         """The loop turns."""
         gateway = self._gateway()
@@ -57,9 +63,7 @@ class Control:
 
     async def snapshot(self, _: web.Request) -> web.Response:
         """All series now."""
-        return web.Response(
-            body=self._gateway().parts.metrics.snapshot(), content_type="application/json"
-        )
+        return web.Response(body=self._gateway().parts.metrics.snapshot(), content_type="application/json")
 
     async def accept(self, request: web.Request) -> web.Response:
         """Accept on these sockets of the group, and on no others."""

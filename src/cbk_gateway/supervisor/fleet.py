@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -112,10 +112,12 @@ class Fleet:
         """
         self.fitting = fitting
         try:
-            starts = [self._grow() for _ in range(fitting.count)]
-            for outcome in await asyncio.gather(*starts, return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            async with asyncio.TaskGroup() as starts:
+                for _ in range(fitting.count):
+                    starts.create_task(self._grow())
+        except ExceptionGroup as faults:
+            await self.close()
+            raise faults.exceptions[0] from None
         except BaseException:
             await self.close()
             raise
@@ -238,7 +240,7 @@ class Fleet:
         )
         await self.settle()
         wait_s = self._backoff.wait_s(worker.age_s)
-        while not self._is_closing and len(self.serving) < self.fitting.count:
+        while self._is_short():
             await asyncio.sleep(wait_s)
             try:
                 self._events.restarted(reason)
@@ -247,8 +249,11 @@ class Fleet:
                 wait_s = self._backoff.wait_s(0.0)
                 _log.error("worker_not_started", fault=str(fault), again_in_s=wait_s)
 
+    def _is_short(self) -> bool:
+        return not self._is_closing and len(self.serving) < self.fitting.count
+
     async def _look_after_the_silent(self) -> None:
-        """Kill workers that have not answered for long: a stuck loop serves nobody and hides from the rest."""
+        """Kill workers that have not answered for long: a stuck loop serves nobody."""
         loop = asyncio.get_running_loop()
         heard: dict[WorkerProcess, float] = {}
         while True:
@@ -274,7 +279,7 @@ class Fleet:
         self.workers.pop(worker.name, None)
         self._fittings.pop(worker, None)
 
-    def _spawn(self, coroutine: Any) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

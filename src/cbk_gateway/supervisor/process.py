@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -121,9 +120,7 @@ class WorkerProcess:
             self._process.stdin.close()
         await self._until_ready(patience_s)
 
-    async def ask(
-        self, method: str, path: str, *, document: object = None, timeout_s: float = 5.0
-    ) -> bytes:
+    async def ask(self, method: str, path: str, *, document: object = None, timeout_s: float = 5.0) -> bytes:
         """A control answer of the worker.
 
         Raises:
@@ -217,7 +214,9 @@ class WorkerProcess:
         said = self._failure.get("message")
         if said:
             return WorkerFault(f"{said}")
-        return WorkerFault(f"worker {self.name} was not ready within {patience_s:g} s (exit {self.exit_code})")
+        return WorkerFault(
+            f"worker {self.name} was not ready within {patience_s:g} s (exit {self.exit_code})"
+        )
 
     async def _read(
         self,
@@ -233,7 +232,8 @@ class WorkerProcess:
         writer.close()
         if self._session is not None:
             await self._session.close()
-        Path(self.order.control).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.unlink(self.order.control)  # noqa: PTH108 - a name in a folder of our own, gone at once
         self.state = State.ENDED
         self.ended.set()
 

@@ -122,7 +122,9 @@ class Reloading:
         changes = differences(document_of(self.loaded.settings), document_of(loaded.settings))
         unfit = [change for change in changes if change.needs_restart]
         if unfit:
-            return Outcome(REFUSED, changes, [f"{change.key} cannot change while running" for change in unfit])
+            return Outcome(
+                REFUSED, changes, [f"{change.key} cannot change while running" for change in unfit]
+            )
         files, tenants = files_digest(loaded), _digest(loaded)
         try:
             if changes or files != self._files:

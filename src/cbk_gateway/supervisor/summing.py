@@ -73,7 +73,7 @@ class Sum:
         with contextlib.suppress(WorkerFault, ValueError):
             snapshot = await worker.ask("GET", "/snapshot", timeout_s=_PATIENCE_S)
             # It may have ended meanwhile, and its last words were newer.
-            if worker.state is not State.ENDED:
+            if not worker.ended.is_set():
                 self._ledger.update(snapshot)
 
     def _own(self, fleet: Fleet) -> Families:

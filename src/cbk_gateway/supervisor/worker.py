@@ -1,7 +1,7 @@
 """One worker, as a program: `python -m cbk_gateway.supervisor.worker`, started by the supervisor alone.
 
-Its order stands on standard input. It reports on its lifeline, a socket to the supervisor, and watches it: when
-the supervisor is gone, however it went, the worker finishes what it has begun and ends. SIGTERM drains it.
+Its order stands on standard input. It reports on its lifeline, a socket to the supervisor, and watches it:
+when the supervisor is gone, however it went, it finishes what it has begun and ends. SIGTERM drains it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from cbk_gateway.running import run, until_told
 from cbk_gateway.server import Port, UnixPort
 from cbk_gateway.settings import SettingsError
 from cbk_gateway.settings.gateway import AdminSettings, ListenSettings
+from cbk_gateway.store import StoreFault
 from cbk_gateway.supervisor.control import Control
 from cbk_gateway.supervisor.launch import Order
-from cbk_gateway.store import StoreFault
 from cbk_gateway.telemetry import configure_logging, flush_logs
 
 ORPHAN_PATIENCE_S: Final = 5
@@ -112,6 +112,8 @@ async def _serve(order: Order, lifeline: Lifeline) -> None:
             await control.port.accept_on([control.duplicate(place) for place in order.accepts])
         lifeline.report(event="ready")
         await until_told()
+        # A port that nobody holds open any more refuses connections at once instead of letting them wait.
+        control.let_go()
     finally:
         await gateway.stop(idle_grace_s=min(IDLE_GRACE_S, gateway.loaded.settings.listen.drain_s / 2))
         lifeline.report(event="ended", snapshot=gateway.parts.metrics.snapshot().decode())

@@ -32,7 +32,8 @@ class AccessLogOptions:
 class AccessEntry:
     """What a line says of a request. `path` is the route's template, which holds no ids.
 
-    Durations in seconds; `upstream_s` is None when the upstream was not asked. `status` 499 says that the
+    Durations in seconds; `upstream_s` is None when the upstream was not asked, `first_byte_s` for what is
+    not a stream. `status` 499 says that the
     client left before the answer.
     """
 
@@ -49,6 +50,7 @@ class AccessEntry:
     received_bytes: int = 0
     sent_bytes: int = 0
     trace_id: str | None = None
+    first_byte_s: float | None = None
 
 
 def is_always_logged(status: int, total_s: float, slow_s: float) -> bool:
@@ -96,6 +98,7 @@ class AccessLog:
             "cache": entry.cache,
             "total_ms": round(entry.total_s * 1000, 3),
             "upstream_ms": None if entry.upstream_s is None else round(entry.upstream_s * 1000, 3),
+            "first_byte_ms": None if entry.first_byte_s is None else round(entry.first_byte_s * 1000, 3),
             "received_bytes": entry.received_bytes,
             "sent_bytes": entry.sent_bytes,
             "client": entry.client,

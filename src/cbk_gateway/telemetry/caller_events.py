@@ -5,6 +5,8 @@ Like `observers.py`, of which this is the other half.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from cbk_gateway.telemetry.instrument_set import InstrumentSet
 
 
@@ -94,3 +96,7 @@ class TenancyEvents:
     def key_expires(self, kind: str, name: str, at_epoch_s: float) -> None:
         """A key or certificate of this kind (upstream, signing, tls) stops working then."""
         self._expiry.set(at_epoch_s, (kind, name))
+
+    def keep_only(self, tenants: Container[str]) -> None:
+        """Forget what was said of the keys of tenants that are no more."""
+        self._healthy.forget_tenants(tenants)

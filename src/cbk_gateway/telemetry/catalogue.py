@@ -15,6 +15,10 @@ from cbk_gateway.telemetry.catalogue_outside import IDENTITY, STORE, TENANCY, UP
 from cbk_gateway.telemetry.spec import Merge, MetricSpec, counter, gauge, histogram
 
 EFFECTS: Final = ("read", "write", "stream")
+STREAM_ENDINGS: Final = ("complete", "truncated", "client_abort", "deadline", "revoked", "drained")
+"""As the client saw it: the upstream's own end, a break, the client leaving, the longest life of a stream,
+a token or tenant that may not go on, and the gateway stopping."""
+WRITE_OUTCOMES: Final = ("answered", "not_sent", "unknown", "aborted_by_client")
 JOURNAL_TROUBLES: Final = ("stopped", "stalled", "overloaded", "deadline", "disk", "space")
 
 TRAFFIC: Final = (
@@ -71,6 +75,7 @@ TRAFFIC: Final = (
         "stream_endings_total",
         "Streams ended, by who ended them and how, as the client saw it.",
         "ending",
+        ending=STREAM_ENDINGS,
     ),
     histogram(
         "streams",
@@ -219,7 +224,7 @@ AUDIT: Final = (
         "audit_outcomes_total",
         "Outcomes of writes. `unknown`: nobody can say whether the upstream did it.",
         "outcome",
-        outcome=("not_sent", "answered", "unknown"),
+        outcome=WRITE_OUTCOMES,
     ),
     gauge("audit", "audit_open_intents", "Writes under way: intents that have no outcome yet."),
     gauge("audit", "audit_queue_records", "Records waiting for the journal's writer."),

@@ -10,10 +10,10 @@ Exposition and merging stand in `snapshot.py` and `exposition.py`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final, Generic, TypeVar
 
-from cbk_gateway.telemetry.labels import LabelRules
+from cbk_gateway.telemetry.labels import NOBODY, OTHER, LabelRules
 from cbk_gateway.telemetry.spec import MetricSpec
 
 _MOST_BINDINGS: Final = 65_536
@@ -134,6 +134,12 @@ class Gauge(Instrument[ValueCell]):
         """Drop the series whose label values `keep` does not want, such as those of a tenant that left."""
         self._cells = {key: cell for key, cell in self._cells.items() if keep(key)}
         self._bound.clear()
+
+    def forget_tenants(self, kept: Container[str]) -> None:
+        """Drop the series of tenants that are not among `kept`; without that label nothing is dropped."""
+        if "tenant" in self.label_names:
+            place = self.label_names.index("tenant")
+            self.forget(lambda values: values[place] in kept or values[place] in {OTHER, NOBODY})
 
 
 class Histogram(Instrument[HistogramCell]):

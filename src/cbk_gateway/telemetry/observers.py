@@ -10,6 +10,7 @@ before a scrape; those methods stand at the end of a class.
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from typing import Final
 
 from cbk_gateway.telemetry.instrument_set import InstrumentSet
@@ -70,6 +71,11 @@ class LimiterEvents:
     def quota_use(self, tenant: str, quota: str, ratio: float) -> None:
         """This share (0 to 1, or more for a soft quota) of a calendar quota is used up."""
         self._quota_use.set(ratio, (tenant, quota))
+
+    def keep_only(self, tenants: Container[str]) -> None:
+        """Forget what was said of tenants that are no more."""
+        for one in (self._rate, self._use, self._quota_use):
+            one.forget_tenants(tenants)
 
 
 class CacheEvents:
@@ -215,7 +221,7 @@ class JournalEvents:
             self._open.value += 1
 
     def write_ended(self, outcome: str) -> None:
-        """Its outcome is known: not_sent, answered or unknown. Reported by the pipeline."""
+        """Its outcome is known, in a word of `catalogue.WRITE_OUTCOMES`. Reported by the pipeline."""
         with self._lock:
             self._open.value -= 1
             self._outcomes.add((outcome,))

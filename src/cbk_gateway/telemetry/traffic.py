@@ -118,13 +118,9 @@ class TrafficMetrics:
         """One request fewer is being served."""
         self._in_flight.value -= 1
 
-    def connection_opened(self) -> None:
-        """A client connected."""
-        self._connections.value += 1
-
-    def connection_closed(self) -> None:
-        """A client's connection closed."""
-        self._connections.value -= 1
+    def connections_open(self, count: int) -> None:
+        """So many client connections are open. Read before a scrape."""
+        self._connections.value = count
 
     def bodies(self, tenant: str | None, received_bytes: int, sent_bytes: int) -> None:
         """The sizes of a request's and its answer's body."""
@@ -144,7 +140,7 @@ class TrafficMetrics:
         self._first_byte.observe(seconds, request_id)
 
     def stream_ended(self, tenant: str | None, ending: str, seconds: float) -> None:
-        """A stream ended after this long: complete, client_gone, upstream_broken, idle, revoked, drained."""
+        """A stream ended after this long, with a word of `catalogue.STREAM_ENDINGS`."""
         self._streams.add((tenant,), -1)
         self._endings.add((ending,))
         self._span.observe(seconds)

@@ -52,6 +52,13 @@ TOPS = {route.resource.split("/")[0] for route in routes()}
             "GET",
             "/v1/integration/skillserver/i/invoke",
             "integration/skillserver:invoke",
+            Effect.READ,
+            CostClass.READ,
+        ),
+        (
+            "POST",
+            "/v1/integration/skillserver/i/invoke",
+            "integration/skillserver:invoke",
             Effect.WRITE,
             CostClass.MODEL,
         ),
@@ -133,13 +140,32 @@ def test_what_may_be_remembered(target: str, cacheable: bool) -> None:
         ("/v1/skillset/s/ability/a/execute", {ALL_TYPES}, set()),
         ("/v1/blueprint/b/delete", {ALL_TYPES}, set()),
         ("/v1/blueprint/b/resource/import", {ALL_TYPES}, set()),
-        ("/v1/bot/b/frobnicate", {"bot", "bot/session"}, {"dataset"}),
+        ("/v1/integration/skillserver/i/invoke", {ALL_TYPES}, set()),
+        ("/v1/bot/b/frobnicate", {ALL_TYPES}, set()),
+        ("/v1/newthing/n/run", {ALL_TYPES}, set()),
     ],
 )
 def test_what_a_write_changes(target: str, changed: set[str], unchanged: set[str]) -> None:
     route = understand("POST", target).route
     assert changed <= route.invalidates
     assert not unchanged & route.invalidates
+
+
+def test_a_method_decides_where_one_path_is_two_things() -> None:
+    """A skill server's GET is a manual; its POST runs an ability, with all that this may change."""
+    manual, run = (understand(method, "/v1/integration/skillserver/i/invoke") for method in ("GET", "POST"))
+    assert (manual.is_write, manual.route.runs_model, manual.route.invalidates) == (False, False, frozenset())
+    assert (run.is_write, run.route.runs_model) == (True, True)
+    assert not manual.is_cacheable, "it shows skillset and abilities, in a form that no list has"
+    with pytest.raises(MethodNotAllowed) as refused:
+        understand("PUT", "/v1/integration/skillserver/i/invoke")
+    assert refused.value.headers["Allow"] == "GET, POST"
+
+
+def test_an_unknown_get_changes_no_more_than_its_top_resource() -> None:
+    assert {"bot", "bot/session"} <= understand("GET", "/v1/bot/b/frobnicate").route.invalidates
+    assert "dataset" not in understand("GET", "/v1/bot/b/frobnicate").route.invalidates
+    assert understand("GET", "/v1/newthing/n/show").route.invalidates == {OTHER}
 
 
 def test_a_view_depends_on_the_rows_it_shows() -> None:
