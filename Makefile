@@ -39,7 +39,7 @@ docs: $(DEV) ## Write the generated parts of the README and the settings schema 
 	@$(BIN)/python -m cbk_gateway.documentation README.md
 
 bench: $(DEV) ## Measure against nginx+Lua and fastify, side by side
-	@$(BIN)/python -m tests.benchmarks
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks
 
 dist: $(DEV) ## Build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --outdir dist .

@@ -19,12 +19,12 @@ from typing import Any
 import aiohttp
 import orjson
 import yaml
-from harness import ADMIN_TOKEN, KEYS, SIGNING_KEY, settings_document
 from prometheus_client.parser import text_string_to_metric_families
 
 from cbk_gateway.assembly import minter
 from cbk_gateway.sandbox import Sandbox
 from cbk_gateway.settings.load import load
+from harness import ADMIN_TOKEN, KEYS, SIGNING_KEY, settings_document
 
 OPERATOR = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
 PATIENCE_S = 60.0
@@ -84,7 +84,7 @@ class FleetStage:
 
     @property
     def ready(self) -> dict[str, Any]:
-        return next(one for one in self.events if one.get("event") == "gateway_ready")
+        return next(one for one in self.events if one.get("event") == "fleet_ready")
 
     @property
     def url(self) -> str:
@@ -167,12 +167,10 @@ class FleetStage:
 def tenants_document(*names: str, **changes: Any) -> dict[str, Any]:
     """A tenants' file; everything is allowed, at rates no test reaches."""
     usual = {"scopes": ["*"], "limits": {"rate": {"per_second": 100_000, "burst": 100_000}}}
-    return {
-        "tenants": [
-            {"id": name, "account": f"{name}-account", "key": f"env:TEST_KEY_{name.upper()}"} | usual | changes
-            for name in names
-        ]
-    }
+    own = [
+        {"id": name, "account": f"{name}-account", "key": f"env:TEST_KEY_{name.upper()}"} for name in names
+    ]
+    return {"tenants": [one | usual | changes for one in own]}
 
 
 @asynccontextmanager
@@ -186,7 +184,7 @@ async def serving(
         document = settings_document(sandbox.url, store_url, **{**logging, **sections})
         (folder / "gateway.yaml").write_text(yaml.safe_dump(document))
         if not (folder / "tenants.yaml").exists():
-            (folder / "tenants.yaml").write_text(yaml.safe_dump(tenants_document("acme", "globex")))
+            (folder / "tenants.yaml").write_text(orjson.dumps(tenants_document("acme", "globex")).decode())
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "cbk_gateway", "serve", "--config", "gateway.yaml"),
             *("--workers", str(workers)),
@@ -197,7 +195,7 @@ async def serving(
         stage = FleetStage(process, folder, sandbox, session)
         reading = asyncio.get_running_loop().create_task(_read(process, stage.events))
         try:
-            await stage.event("gateway_ready")
+            await stage.event("fleet_ready")
             yield stage
         finally:
             if process.returncode is None:

@@ -15,8 +15,9 @@ from typing import Self
 import structlog
 from aiohttp import web
 
-from cbk_gateway import __version__, assembly
+from cbk_gateway import __version__, assembly, repeats
 from cbk_gateway.admin import AdminPort
+from cbk_gateway.aftercare import Aftercare
 from cbk_gateway.audit import Journal
 from cbk_gateway.cache import Cache
 from cbk_gateway.errors import Refusal
@@ -30,12 +31,13 @@ from cbk_gateway.pipeline import Pipeline
 from cbk_gateway.server import Doors, OwnDoors
 from cbk_gateway.settings.load import Loaded
 from cbk_gateway.store import Store, open_store
-from cbk_gateway.telemetry import AccessLog, Metrics, report_process, watch_loop_lag
+from cbk_gateway.telemetry import AccessLog, Metrics, open_tracer, report_process, watch_loop_lag
 from cbk_gateway.tenancy import Change, Registry
 from cbk_gateway.tenancy.credentials import Credentials
 from cbk_gateway.tenancy.directory import Directory
 from cbk_gateway.tenancy.ownership import Ownership
 from cbk_gateway.upstream import Upstream
+from cbk_gateway.watching import Watch, count_connections
 
 _log = structlog.get_logger(__name__)
 
@@ -131,13 +133,29 @@ class Gateway:
             )
         await self._stack.aclose()
 
+    async def reload_tenants(self) -> bool:
+        """Read the tenants again at once; says whether their file is usable; if not, they stay."""
+        registry, before = self.parts.registry, self.parts.registry.version
+        is_usable = await self.directory.reload()
+        outcome = "refused" if not is_usable else "applied" if registry.version != before else "unchanged"
+        self.parts.metrics.runtime.reload(outcome, time.time())
+        return is_usable
+
     async def _start_parts(self) -> Parts:
         loaded, settings, enter = self.loaded, self.loaded.settings, self._stack.push_async_callback
-        metrics = Metrics(tenant_cap=settings.telemetry.tenant_cap, worker=self.identification.worker)
+        metrics = Metrics(
+            tenant_cap=settings.telemetry.tenant_cap,
+            labels_off=frozenset(settings.telemetry.labels_off),
+            worker=self.identification.worker,
+        )
+        tracer = open_tracer(assembly.tracing_options(loaded))
+        if tracer is not None:
+            # Exporting what is left blocks.
+            enter(asyncio.to_thread, tracer.close)
         registry = Registry()
         credentials = Credentials(assembly.tenancy_options(loaded).rotation, metrics.tenancy)
 
-        self.store = await open_store(assembly.store_options(loaded))
+        self.store = await open_store(assembly.store_options(loaded), metrics.store)
         enter(self.store.close)
 
         self.minter = assembly.minter(loaded)
@@ -152,6 +170,9 @@ class Gateway:
         )
         enter(self.directory.stop)
         await self.directory.start()
+        for source in ("store",) if self._tenants is not None else ("store", "file"):
+            metrics.tenancy.source_recovered(source)
+        metrics.runtime.configured(self.identification.started_at)
 
         identity = Identity(assembly.identity_options(loaded, self.minter), self.store, metrics.identity)
         enter(identity.stop)
@@ -176,7 +197,12 @@ class Gateway:
         enter(upstream.stop)
         await upstream.start()
 
+        shield, attempts = await repeats.open_shield(
+            self.store, assembly.cache_options(loaded).encryption_key, metrics.upstream
+        )
         parts = Parts(
+            shield=shield,
+            attempts=attempts,
             identity=identity,
             registry=registry,
             credentials=credentials,
@@ -193,11 +219,21 @@ class Gateway:
             write_timeout_s=settings.listen.write_timeout_s,
             max_whole_bytes=settings.cache.max_entry_bytes,
             shows_timing=settings.telemetry.server_timing,
+            tracer=tracer,
         )
         if settings.listen.hot_path != "off":
             parts.hot_path = HotPath(parts, is_verifying=settings.listen.hot_path == "verify")
         enter(parts.background.drain, 5.0)
         self._watch(parts)
+        watch = Watch(parts, assembly.certificates(loaded), most_tenants=settings.telemetry.tenant_cap)
+        enter(watch.stop)
+        watch.start()
+        if journal is not None:
+            aftercare = Aftercare(
+                parts, journal, lambda: assembly.upkeep(loaded, journal_options, self.store)
+            )
+            enter(aftercare.stop)
+            await aftercare.start()
         return parts
 
     def _watch(self, parts: Parts) -> None:
@@ -237,6 +273,7 @@ class Gateway:
         self.admin_url = await admin_port.open()
 
         server = GatewayServer(pipeline.handle, assembly.listener_options(loaded), on_refused, parts.hot_path)
+        count_connections(parts.metrics, server)
         data_port = self._doors.data(web.ServerRunner(server), settings.listen)
 
         async def close_data_port() -> None:

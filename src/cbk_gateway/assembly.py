@@ -8,43 +8,62 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import os
-import secrets
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from cbk_gateway.audit import JournalOptions
-from cbk_gateway.audit.retention import RetentionOptions
+from cbk_gateway.assembly_audit import check_sinks, journal_options, retention_options, upkeep
+from cbk_gateway.assembly_upstream import upstream_options
 from cbk_gateway.cache import CacheOptions, Consistency
 from cbk_gateway.exchange import Network, parse_networks
 from cbk_gateway.identity import (
     IdentityOptions,
     IssuerOptions,
+    JwksOptions,
     Minter,
     MinterOptions,
     SigningKey,
     VerifyKey,
+    weaknesses,
 )
 from cbk_gateway.limits import LimiterOptions
 from cbk_gateway.listener import ListenerOptions
-from cbk_gateway.operation import CostClass
 from cbk_gateway.parties import Rate
 from cbk_gateway.request_body import BodyBounds
 from cbk_gateway.secret import Secret
 from cbk_gateway.settings import Problem, SettingsError
-from cbk_gateway.settings.gateway import ClassTimeouts, RateSettings, VaultSettings
-from cbk_gateway.settings.identity import IssuerSettings, VerifyKeySettings
+from cbk_gateway.settings.gateway import RateSettings, VaultSettings
+from cbk_gateway.settings.identity import IssuerSettings, JwksSettings, VerifyKeySettings
 from cbk_gateway.settings.load import Loaded, Report, check, load
 from cbk_gateway.store import StoreOptions
-from cbk_gateway.telemetry import AccessLogOptions
+from cbk_gateway.telemetry import AccessLogOptions, TracingOptions
 from cbk_gateway.tenancy.cipher import CipherFault, MasterKeys, master_keys
 from cbk_gateway.tenancy.key_source import KeySource
 from cbk_gateway.tenancy.observer import TenancyObserver
 from cbk_gateway.tenancy.options import RotationOptions, TenancyOptions, VaultOptions
 from cbk_gateway.tenancy.vault import Vault
-from cbk_gateway.upstream import UpstreamOptions
-from cbk_gateway.upstream.options import DEFAULT_TIMEOUTS, Timeouts
+
+__all__ = [
+    "MINT_NAME",
+    "access_options",
+    "body_bounds",
+    "cache_options",
+    "certificates",
+    "identity_options",
+    "journal_options",
+    "key_source",
+    "limiter_options",
+    "listener_options",
+    "minter",
+    "retention_options",
+    "store_options",
+    "tenancy_options",
+    "tracing_options",
+    "trusted_proxies",
+    "upkeep",
+    "upstream_options",
+    "validate",
+]
 
 MINT_NAME = "minted"
 
@@ -98,6 +117,8 @@ def identity_options(loaded: Loaded, own: Minter | None) -> IdentityOptions:
             issuers=tuple(issuers),
             max_token_chars=settings.max_token_chars,
             remembered_tokens=settings.remembered_tokens,
+            revocation_poll_s=settings.revocation_poll_s,
+            max_revocation_age_s=settings.max_revocation_age_s,
         )
     except ValueError as fault:
         raise SettingsError([Problem(loaded.name, "identity", str(fault), "")]) from fault
@@ -128,18 +149,13 @@ def key_source(loaded: Loaded, observer: TenancyObserver) -> KeySource:
 
 def tenancy_options(loaded: Loaded) -> TenancyOptions:
     """How upstream keys rotate."""
-    return TenancyOptions(rotation=RotationOptions(canary_share=loaded.settings.tenancy.canary_share))
-
-
-def retention_options(loaded: Loaded) -> RetentionOptions:
-    """How long the journal's records stay."""
-    settings = loaded.settings.audit.retention
-    return RetentionOptions(
-        compress_after_s=settings.compress_after_s,
-        max_age_s=settings.max_age_s,
-        max_bytes=settings.max_bytes,
-        held_tenants=frozenset(settings.held_tenants),
+    settings = loaded.settings.tenancy
+    rotation = RotationOptions(
+        canary_share=settings.canary_share,
+        next_pause_s=settings.next_pause_s,
+        promote_after=settings.promote_after,
     )
+    return TenancyOptions(rotation=rotation)
 
 
 def _vault_options(loaded: Loaded, settings: VaultSettings) -> VaultOptions:
@@ -162,6 +178,9 @@ def limiter_options(loaded: Loaded) -> LimiterOptions:
         global_rate=_rate("overall", settings.overall) if settings.overall is not None else None,
         account_rates={name: _rate("account", one) for name, one in settings.accounts.items()},
         expected_workers=loaded.settings.workers,
+        checkpoint_directory=(
+            loaded.path(settings.checkpoint_directory) if settings.checkpoint_directory is not None else None
+        ),
     )
 
 
@@ -175,46 +194,22 @@ def cache_options(loaded: Loaded) -> CacheOptions:
         volatile_ttl_s=settings.volatile_s,
         global_ttl_s=settings.global_s,
         type_ttl_s=settings.types,
+        obey_upstream_max_age=settings.obey_upstream_max_age,
         max_entry_bytes=settings.max_entry_bytes,
         l1_max_bytes=settings.l1_max_bytes,
+        l2_account_max_bytes=settings.l2_account_max_bytes,
+        account_share=settings.account_share,
+        collapse_wait_s=settings.collapse_wait_s,
+        lease_s=settings.lease_s,
+        cache_jsonl_walks=settings.jsonl_walks,
+        compress=settings.compress,
+        compress_min_bytes=settings.compress_min_bytes,
         consistency=Consistency(settings.consistency),
         stale_while_revalidate_s=settings.stale_while_revalidate_s,
         stale_if_error_s=settings.stale_if_error_s,
         negative_ttl_s=settings.negative_s,
         shared_platform=settings.shared_platform,
         encryption_key=_key_bytes(loaded, "cache.encryption_key", key) if key else None,
-    )
-
-
-def journal_options(loaded: Loaded) -> JournalOptions:
-    """Where and how writes are recorded."""
-    settings = loaded.settings.audit
-    directory = loaded.path(settings.directory)
-    return JournalOptions(
-        directory=directory,
-        digest_key=_digest_key(loaded, directory),
-        signing_key_path=loaded.path(settings.signing_key) if settings.signing_key is not None else None,
-        max_wait_s=settings.max_wait_ms / 1000,
-        deadline_s=settings.deadline_ms / 1000,
-        segment_max_bytes=settings.segment_max_bytes,
-        segment_max_age_s=settings.segment_max_age_s,
-        reserve_bytes=settings.reserve_bytes,
-    )
-
-
-def upstream_options(loaded: Loaded) -> UpstreamOptions:
-    """The API behind the gateway."""
-    settings = loaded.settings.upstream
-    return UpstreamOptions(
-        url=settings.url,
-        path_prefix=settings.path_prefix,
-        connect_timeout_s=settings.connect_timeout_s,
-        pool_size=settings.pool_size,
-        idle_s=settings.idle_s,
-        timeouts={name: _timeouts(name, one) for name, one in _classes(loaded).items()},
-        ca_file=_file(loaded, settings.ca_file),
-        client_cert=_file(loaded, settings.client_certificate),
-        client_key=_file(loaded, settings.client_key),
     )
 
 
@@ -249,6 +244,36 @@ def access_options(loaded: Loaded) -> AccessLogOptions:
     return AccessLogOptions(settings.access_sample, settings.slow_s, settings.access)
 
 
+def tracing_options(loaded: Loaded) -> TracingOptions:
+    """How requests are traced.
+
+    Raises:
+        SettingsError: Spans are asked for, and what makes them is not installed.
+    """
+    settings = loaded.settings.telemetry.tracing
+    if settings.enabled and importlib.util.find_spec("opentelemetry") is None:
+        message, remedy = "OpenTelemetry is not installed.", "Install it: pip install 'cbk-gateway[otel]'."
+        raise SettingsError([Problem(loaded.name, "telemetry.tracing.enabled", message, remedy)])
+    return TracingOptions(
+        is_enabled=settings.enabled,
+        endpoint=settings.endpoint,
+        sample=settings.sample,
+        trusts_clients=settings.trust_clients,
+        service_name=settings.service_name,
+    )
+
+
+def certificates(loaded: Loaded) -> dict[tuple[str, str], Path]:
+    """Files with certificates of the gateway's own, by kind and name: their end is watched."""
+    settings = loaded.settings
+    found = {
+        ("tls", "listen"): settings.listen.tls.certificate if settings.listen.tls is not None else None,
+        ("tls", "admin"): settings.admin.tls.certificate if settings.admin.tls is not None else None,
+        ("upstream", "client"): settings.upstream.client_certificate,
+    }
+    return {name: loaded.path(file) for name, file in found.items() if file is not None}
+
+
 def validate(path: Path | None, *, environ: Mapping[str, str] | None = None) -> Report:
     """Everything that can be known about a settings file without starting anything. Never raises."""
     report = check(path, environ=environ)
@@ -264,6 +289,10 @@ def validate(path: Path | None, *, environ: Mapping[str, str] | None = None) -> 
         upstream_options,
         listener_options,
         trusted_proxies,
+        tenancy_options,
+        retention_options,
+        check_sinks,
+        tracing_options,
     ):
         try:
             build(loaded)
@@ -271,7 +300,16 @@ def validate(path: Path | None, *, environ: Mapping[str, str] | None = None) -> 
             problems.extend(error.problems)
         except ValueError as fault:
             problems.append(Problem(loaded.name, "(settings)", str(fault), ""))
-    return Report(tuple(problems), report.warnings)
+    return Report(tuple(problems), (*report.warnings, *_weaknesses(loaded)))
+
+
+def _weaknesses(loaded: Loaded) -> list[Problem]:
+    """What is risky in whom the gateway believes."""
+    try:
+        options = identity_options(loaded, minter(loaded))
+    except (SettingsError, ValueError):
+        return []
+    return [Problem(loaded.name, "identity", f"{sentence}.", "") for sentence in weaknesses(options)]
 
 
 def _issuer(loaded: Loaded, settings: IssuerSettings, place: int) -> IssuerOptions:
@@ -288,11 +326,30 @@ def _issuer(loaded: Loaded, settings: IssuerSettings, place: int) -> IssuerOptio
         discovery=settings.discovery,
         audience=settings.audience,
         tenant_claim=settings.tenant_claim,
+        tenant=settings.tenant,
         tenant_map=settings.tenant_map,
+        subject_claim=settings.subject_claim,
         scope_claim=settings.scope_claim,
+        default_scopes=settings.default_scopes,
+        types=settings.types,
         required_claims=settings.required_claims,
         leeway_s=settings.leeway_s,
         max_lifetime_s=settings.max_lifetime_s,
+        jwks=_jwks(settings.jwks),
+    )
+
+
+def _jwks(settings: JwksSettings) -> JwksOptions:
+    return JwksOptions(
+        refresh_s=settings.refresh_s,
+        min_refresh_s=settings.min_refresh_s,
+        max_refresh_s=settings.max_refresh_s,
+        cooldown_s=settings.cooldown_s,
+        unknown_kid_s=settings.unknown_kid_s,
+        max_age_s=settings.max_age_s,
+        timeout_s=settings.timeout_s,
+        max_bytes=settings.max_bytes,
+        max_keys=settings.max_keys,
     )
 
 
@@ -304,53 +361,6 @@ def _verify_key(loaded: Loaded, settings: VerifyKeySettings, key: str) -> Verify
 
 def _rate(name: str, settings: RateSettings) -> Rate:
     return Rate(name, settings.per_second, settings.burst)
-
-
-def _classes(loaded: Loaded) -> dict[CostClass, ClassTimeouts]:
-    timeouts = loaded.settings.upstream.timeouts
-    unknown = sorted(set(timeouts) - set(CostClass))
-    if unknown:
-        names = ", ".join(CostClass)
-        raise SettingsError(
-            [
-                Problem(
-                    loaded.name, f"upstream.timeouts.{unknown[0]}", "There is no such class.", f"Use {names}."
-                )
-            ]
-        )
-    return {CostClass(name): one for name, one in timeouts.items()}
-
-
-def _timeouts(name: CostClass, settings: ClassTimeouts) -> Timeouts:
-    usual = DEFAULT_TIMEOUTS[name]
-    return Timeouts(
-        settings.first_byte_s or usual.first_byte_s,
-        settings.idle_s or usual.idle_s,
-        settings.total_s or usual.total_s,
-    )
-
-
-def _file(loaded: Loaded, path: Path | None) -> str | None:
-    return str(loaded.path(path)) if path is not None else None
-
-
-def _digest_key(loaded: Loaded, directory: Path) -> bytes:
-    reference = loaded.settings.audit.digest_key
-    if reference is not None:
-        return hashlib.sha256(loaded.secret("audit.digest_key", reference).reveal().encode()).digest()
-    return kept_key(directory.with_name(directory.name + ".digest.key")).reveal().encode()
-
-
-def kept_key(path: Path) -> Secret:
-    """A random key kept in a file of its own, made on first use, readable by its owner only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(base64.b64encode(secrets.token_bytes(32)).decode())
-    except FileExistsError:
-        pass
-    return Secret(path.read_text().strip())
 
 
 def _key_bytes(loaded: Loaded, key: str, reference: str) -> bytes:

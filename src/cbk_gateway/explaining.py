@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cbk_gateway.operation import ALL_TYPES, Operation, understand
 from cbk_gateway.parties import Principal, Tenant
-from cbk_gateway.settings.gateway import CacheSettings
+from cbk_gateway.settings.cache import CacheSettings
 from cbk_gateway.tenancy import covers, explain
 
 

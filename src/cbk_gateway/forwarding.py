@@ -85,7 +85,8 @@ async def _send_with(
     parts: Parts, x: Exchange, body: TakenBody | None, credential: Credential, *, accept: str | None
 ) -> Answer:
     operation, _, _ = settled(x)
-    return await _send_fields(parts, x, operation, x.request.headers.items(), body, credential, accept=accept)
+    fields = x.request.headers.items()
+    return await _send_fields(parts, x, operation, body, credential, fields=fields, accept=accept)
 
 
 async def look(parts: Parts, x: Exchange, view: Operation) -> Answer:
@@ -97,17 +98,17 @@ async def look(parts: Parts, x: Exchange, view: Operation) -> Answer:
     _, _, tenant = settled(x)
     credential = parts.credentials.credential_for(tenant, view)
     chosen = [pair for pair in x.request.headers.items() if is_run_as_header(pair[0])]
-    return await _send_fields(parts, x, view, chosen, None, credential, accept="application/json")
+    return await _send_fields(parts, x, view, None, credential, fields=chosen, accept="application/json")
 
 
 async def _send_fields(
     parts: Parts,
     x: Exchange,
     operation: Operation,
-    fields: Iterable[tuple[str, str]],
     body: TakenBody | None,
     credential: Credential,
     *,
+    fields: Iterable[tuple[str, str]],
     accept: str | None,
 ) -> Answer:
     _, _, tenant = settled(x)
@@ -129,24 +130,19 @@ async def _send_fields(
         headers.append(("traceparent", trace.header()))
         if trace.state:
             headers.append(("tracestate", trace.state))
-        return await _call(parts, x, body, headers)
-
-
-async def _call(parts: Parts, x: Exchange, body: TakenBody | None, headers: list[tuple[str, str]]) -> Answer:
-    operation, _, tenant = settled(x)
-    call = Call(
-        operation=operation,
-        headers=headers,
-        body=body.outgoing() if body is not None else None,
-        body_length=body.length if body is not None else None,
-        account=x.account,
-        tenant=tenant.id,
-    )
-    begun = time.perf_counter()
-    try:
-        return await parts.upstream.send(call)
-    finally:
-        x.upstream_s = (x.upstream_s or 0.0) + time.perf_counter() - begun
+        call = Call(
+            operation=operation,
+            headers=headers,
+            body=body.outgoing() if body is not None else None,
+            body_length=body.length if body is not None else None,
+            account=x.account,
+            tenant=tenant.id,
+        )
+        begun = time.perf_counter()
+        try:
+            return await parts.upstream.send(call)
+        finally:
+            x.upstream_s = (x.upstream_s or 0.0) + time.perf_counter() - begun
 
 
 Pieces = AsyncIterator[bytes]
@@ -205,7 +201,7 @@ def watches_usage(operation: Operation) -> bool:
 async def pass_on(
     parts: Parts, x: Exchange, answer: Answer, pieces: Pieces, *, reader: UsageReader | None = None
 ) -> str:
-    """Pass a body on, piece by piece as it comes; returns how it ended: a word of `Ending`, revoked or drained.
+    """Pass a body on, piece by piece as it comes; returns how it ended: `Ending`, or revoked or drained.
 
     A body that broke off has broken the client's connection as well.
     """

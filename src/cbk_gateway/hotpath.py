@@ -282,6 +282,9 @@ class HotPath:
             return
         if grant.reserved or grant.slots or tenant.limits.max_wait_s > 0:
             return
+        if self._parts.tracer is not None:
+            # A span tells of the steps of a request, and here there are none.
+            return
         if self._parts.ownership.watches(tenant) or x.cache_label != "hit" or found.refresh is not None:
             return
         if x.request.version != HttpVersion11 or len(found.body) > MAX_BODY_BYTES:

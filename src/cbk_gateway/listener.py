@@ -48,21 +48,21 @@ _HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 OnRefused = Callable[[Refusal], None]
-EntryT = TypeVar("EntryT", contravariant=True)
+EntryT_contra = TypeVar("EntryT_contra", contravariant=True)
 
 
-class Shortcut(Protocol[EntryT]):
+class Shortcut(Protocol[EntryT_contra]):
     """Whoever may answer a request from its bytes (`hotpath.py`). What it keeps is its own business."""
 
     def answer(self, head: bytes, connection: GatewayProtocol) -> bool:
         """Answer the whole of a read buffer of an idle connection; False to have it parsed."""
         ...
 
-    def keep(self, head: bytes, entry: EntryT, response: web.StreamResponse) -> None:
+    def keep(self, head: bytes, entry: EntryT_contra, response: web.StreamResponse) -> None:
         """Take what was offered for a request, now that its answer has gone out."""
         ...
 
-    def compare(self, entry: EntryT, response: web.StreamResponse) -> None:
+    def compare(self, entry: EntryT_contra, response: web.StreamResponse) -> None:
         """Compare what was expected of a request with its answer."""
         ...
 

@@ -58,6 +58,10 @@ class Pipeline:
         except asyncio.CancelledError:
             x.status = CLIENT_GONE
             raise
+        except ConnectionError:
+            # Of the client's connection: faults of the upstream's are translated where they enter.
+            x.status = CLIENT_GONE
+            return x.response if x.response is not None else web.Response(status=500)
         except Exception:  # noqa: BLE001 - at the door: a defect is logged whole and answered briefly
             _log.exception("request_failed", request_id=x.request_id, operation=f"{x.resource}:{x.action}")
             if x.response is not None and x.response.prepared:

@@ -15,7 +15,7 @@ from aiohttp import web
 from cbk_gateway import forwarding, request_body, settling
 from cbk_gateway.cache import CacheKeyParts, Fill, Hit, StoredAnswer
 from cbk_gateway.errors import NotAuthorized, Refusal
-from cbk_gateway.exchange import Exchange
+from cbk_gateway.exchange import SERVER, Exchange
 from cbk_gateway.operation import Effect
 from cbk_gateway.parties import Tenant
 from cbk_gateway.parts import Parts
@@ -36,6 +36,10 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     """Answer a read, a search or a subscription."""
     operation, _, tenant = forwarding.settled(x)
     if not operation.is_cacheable:
+        return await _forward(parts, x)
+    if x.asked_run_as is not None:
+        # Writes of the child's other parents and credentials are not all seen here.
+        x.cache_label, x.cache_status = "bypass", f"{SERVER}; fwd=bypass; detail=run-as"
         return await _forward(parts, x)
     is_filtered = parts.ownership.filters(tenant, operation)
     key = key_parts(x, tenant)

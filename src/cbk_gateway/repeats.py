@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import hmac
+import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +23,8 @@ from cbk_gateway.exchange import Exchange
 from cbk_gateway.findings import Finding, Verdict
 from cbk_gateway.operation import ALL_TYPES, Dialect, Operation
 from cbk_gateway.parts import Parts
-from cbk_gateway.store import StoreFault
+from cbk_gateway.secret import Secret
+from cbk_gateway.store import Store, StoreFault
 from cbk_gateway.upstream import (
     Answer,
     Attempt,
@@ -29,8 +33,11 @@ from cbk_gateway.upstream import (
     Proceed,
     Replay,
     Resolution,
+    Shield,
+    ShieldOptions,
     StoredAnswer,
     UpstreamFault,
+    UpstreamObserver,
 )
 
 KEY_HEADER: Final = "Idempotency-Key"
@@ -44,6 +51,32 @@ _MAX_VIEW_BYTES: Final = 4 * 1024**2
 # Two of these with one body are two people's, and what the answer holds opens doors.
 _PERSONAL: Final = frozenset({"session", "websocket", "token"})
 _JSON: Final = ("Content-Type", "application/json")
+
+
+_KEPT_KEY: Final = "cbkgw:{shield}:key"
+
+
+async def open_shield(
+    store: Store, sealing_key: bytes | None, observer: UpstreamObserver | None = None
+) -> tuple[Shield, Attempts]:
+    """The shield and its record of attempts, under a key that all workers have.
+
+    With `cache.encryption_key` configured the key is derived from that one, and what is kept cannot be read
+    by whoever reads the store. Without it, a random key is kept in the store itself: answers are then bound
+    to their places, and no more secret than the rest of the store.
+
+    Raises:
+        StoreFault: The store is away.
+    """
+    if sealing_key is not None:
+        key = hmac.digest(sealing_key, b"cbk-gateway duplicate shield", hashlib.sha256)
+    else:
+        fresh = secrets.token_bytes(32).hex()
+        await store.call(lambda client: client.set(_KEPT_KEY, fresh, nx=True))
+        kept = await store.call(lambda client: client.get(_KEPT_KEY))
+        key = bytes.fromhex(kept.decode() if isinstance(kept, bytes) else fresh)
+    shield = Shield(store, ShieldOptions(key=Secret(key.hex())), resolve, observer)
+    return shield, Attempts(store, key)
 
 
 @dataclass(frozen=True, slots=True)

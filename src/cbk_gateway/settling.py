@@ -24,7 +24,9 @@ def settle(parts: Parts, x: Exchange, reader: UsageReader | None, *, was_sent: b
         parts.background.spawn(x.grant.refund())
         return
     tokens = reader.tokens if reader is not None else None
-    parts.background.spawn(x.grant.settle(Usage(tokens, x.answer_bytes)))
+    if x.grant.reserved or x.grant.slots:
+        # Plain rates have nothing to correct, and most requests have plain rates.
+        parts.background.spawn(x.grant.settle(Usage(tokens, x.answer_bytes)))
     if tokens and x.tenant is not None:
         parts.metrics.model_tokens(x.tenant.id, tokens)
 
@@ -64,7 +66,13 @@ def note_refusal(parts: Parts, x: Exchange, refusal: Refusal) -> None:
 
 
 def count(parts: Parts, x: Exchange) -> None:
-    """Count the request and write its access line. Called once, after its last byte."""
+    """Count the request and write its access line. Called once, after its last byte.
+
+    A grant that no path has settled (the client left, a refusal further in) is settled here: what it
+    holds must not outlive the request. Settling twice counts once.
+    """
+    if x.grant is not None and (x.grant.reserved or x.grant.slots):
+        parts.background.spawn(x.grant.settle(Usage(None, x.answer_bytes)))
     total_s = x.elapsed_s
     tenant = x.tenant.id if x.tenant is not None else None
     effect = x.operation.effect if x.operation is not None else Effect.READ

@@ -26,7 +26,7 @@ from cbk_gateway.tenancy import Change
 
 LOOK_EVERY_S: Final = 5.0
 MOST_TENANTS: Final = 50
-"""Tenants looked at in one round: each costs a few calls to the store. The rest have their turn in the next."""
+"""Tenants looked at in one round: each costs a few calls to the store. The rest have a later turn."""
 READ_FILES_EVERY_S: Final = 300.0
 
 _log = structlog.get_logger(__name__)
@@ -72,8 +72,8 @@ class Watch:
             await asyncio.wait((task,))
 
     async def look(self) -> None:
-        """One round: the upstream, the limits of the tenants whose turn it is, files that expire."""
-        await self._parts.upstream.probe()
+        """One round: the limits of the tenants whose turn it is, and files that expire."""
+        await self._read_files()
         for tenant in self._turn():
             try:
                 standing = await self._parts.limiter.show(tenant)
@@ -81,7 +81,6 @@ class Watch:
                 # The store's own gauge says so already.
                 return
             self._report(tenant, standing)
-        await self._read_files()
 
     async def _look_on(self) -> None:
         while True:
@@ -151,7 +150,7 @@ def expiry_of(path: Path) -> datetime | None:
     return min(one.not_valid_after_utc for one in chain)
 
 
-def count_connections(metrics: Metrics, server: web.Server[web.BaseRequest]) -> None:
+def count_connections(metrics: Metrics, server: web.Server) -> None:
     """Have the client connections counted before each scrape."""
     metrics.before_scrape(lambda: metrics.connections_open(len(server.connections)))
 

@@ -8,19 +8,32 @@ between, the intent is closed with what is known.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import orjson
 from aiohttp import web
 
-from cbk_gateway import forwarding, request_body, settling
+from cbk_gateway import forwarding, repeats, request_body, settling
 from cbk_gateway.audit import Act, Intent, OnFailure, Outcome, Result
 from cbk_gateway.cache import WriteMark
-from cbk_gateway.errors import NotFound, Refusal
+from cbk_gateway.errors import BadGateway, NotAuthorized, NotFound, Refusal
 from cbk_gateway.exchange import Exchange
 from cbk_gateway.limits.usage import UsageReader
+from cbk_gateway.parties import Tenant
 from cbk_gateway.parts import Parts
-from cbk_gateway.upstream import Answer, Ending, UpstreamFault
+from cbk_gateway.repeats import Entry
+from cbk_gateway.tenancy import object_ids
+from cbk_gateway.upstream import (
+    REPLAYED_HEADER,
+    Answer,
+    Cause,
+    Ending,
+    StoredAnswer,
+    StreamBroken,
+    UpstreamFault,
+)
+from cbk_gateway.upstream import Outcome as Sending
 
 
 class _Write:
@@ -30,20 +43,26 @@ class _Write:
         "answer",
         "answer_ids",
         "ending",
+        "entry",
         "fault",
         "intent",
-        "mark",
+        "is_whole",
+        "marks",
         "parts",
         "reader",
         "refusal",
+        "was_asked",
         "x",
     )
 
-    def __init__(self, parts: Parts, x: Exchange, intent: Intent | None) -> None:
+    def __init__(self, parts: Parts, x: Exchange, entry: Entry | None) -> None:
         self.parts = parts
         self.x = x
-        self.intent = intent
-        self.mark: WriteMark | None = None
+        self.entry = entry
+        self.intent: Intent | None = None
+        self.marks: list[WriteMark] = []
+        self.was_asked = False
+        self.is_whole = False
         self.answer: Answer | None = None
         self.reader: UsageReader | None = None
         self.fault: UpstreamFault | None = None
@@ -54,29 +73,70 @@ class _Write:
 
 async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     """Answer a write."""
-    operation, _, _ = forwarding.settled(x)
+    if parts.upstream.is_open(x.account):
+        # Refused before anything is taken or written: that it was not sent is known for certain.
+        raise _held_back(parts, x)
     if x.body is None:
         x.body = await request_body.take(x.request, parts.bounds)
     await forwarding.check_body(parts, x)
-    with x.step("journal"):
-        write = _Write(parts, x, await _intend(parts, x))
-    if write.intent is not None:
-        parts.metrics.audit.write_begun()
+    entry = await repeats.enter(parts, x)
+    if isinstance(entry, StoredAnswer):
+        return _replay(parts, x, entry)
+    write = _Write(parts, x, entry)
     try:
-        write.mark = await parts.cache.begin_write(
-            x.account, operation.route.invalidates, is_open_ended=operation.route.runs_model
-        )
+        write.intent = await _intend(parts, x)
+        write.marks = await repeats.begin_marks(parts, x)
+        write.was_asked = True
         write.answer = await forwarding.send(parts, x, x.body)
         async with write.answer:
             return await _pass_back(write, write.answer)
     except UpstreamFault as fault:
         write.fault = fault
-        raise
+        await _fail(write, fault)
+        raise _told(fault) from fault
     except Refusal as refusal:
         write.refusal = refusal
         raise
     finally:
         _close(write)
+
+
+def _held_back(parts: Parts, x: Exchange) -> Refusal:
+    fault = UpstreamFault(Cause.BREAKER_OPEN, Sending.NOT_SENT)
+    settling.settle_fault(parts, x, fault, None)
+    return fault.refusal()
+
+
+def _told(fault: UpstreamFault) -> Refusal:
+    """What the client hears of a fault; after a broken answer it must not simply try again either."""
+    refusal = fault.refusal()
+    if isinstance(fault, StreamBroken):
+        refusal.headers.setdefault(*repeats.SHOULD_NOT_RETRY)
+    return refusal
+
+
+def _replay(parts: Parts, x: Exchange, kept: StoredAnswer) -> web.Response:
+    """Give the answer that an earlier attempt had; nothing was done, so nothing is charged."""
+    operation, principal, tenant = forwarding.settled(x)
+    first = next((value for name, value in kept.headers if name == "X-Request-Id"), None)
+    if parts.journal is not None:
+        parts.journal.note(
+            "replayed",
+            {
+                "request_id": x.request_id,
+                "first_request_id": first,
+                "tenant": tenant.id,
+                "subject": principal.subject,
+                "token_id": principal.token_id,
+                "client_address": x.client_address(parts.trusted_proxies),
+                "operation": operation.route.audit_name,
+                "ids": list(operation.ids),
+                "status": kept.status,
+                "answer_ids": list(_ids_in(kept.body)),
+            },
+        )
+    settling.settle(parts, x, None, was_sent=False)
+    return x.answer(kept.status, (*kept.headers, REPLAYED_HEADER), kept.body)
 
 
 async def _intend(parts: Parts, x: Exchange) -> Intent | None:
@@ -102,7 +162,7 @@ def _act(parts: Parts, x: Exchange) -> Act:
         key_fingerprint=tenant.key.stable_fingerprint(parts.fingerprint_key),
         body_sha256=body.sha256 if body is not None and body.whole is not None else None,
         body_bytes=body.length if body is not None else 0,
-        body=body.whole if body is not None and request_body.is_json_media(_content_type(x)) else None,
+        body=body.whole if body is not None and _keeps_body(tenant, x) else None,
         content_type=_content_type(x) or None,
         trace_id=x.trace.trace_id,
         on_failure=OnFailure(tenant.audit_on_failure),
@@ -113,29 +173,49 @@ async def _pass_back(write: _Write, upstream_answer: Answer) -> web.StreamRespon
     """Pass the answer back; its end is held until nobody can be served from before the write."""
     parts, x = write.parts, write.x
     operation, _, tenant = forwarding.settled(x)
+    status = upstream_answer.status
     write.reader = forwarding.reader_for(operation, upstream_answer)
     if forwarding.form_of(upstream_answer) is not None:
+        await _remember_nothing_unseen(write)
         # Events are not held back: while an open-ended write is open nothing of the account is served
         # from any cache, so its end may trail the last event.
         write.ending = await forwarding.pass_on(
             parts, x, upstream_answer, upstream_answer.chunks(), reader=write.reader
         )
-        await _finish_mark(write)
+        await _finish(write, None)
         return forwarding.response_of(x)
     body, rest = await forwarding.gather(upstream_answer, parts.max_whole_bytes)
     if rest is not None:
+        await _remember_nothing_unseen(write)
         pieces = _ended_by(write, forwarding.chained(body, rest))
         write.ending = await forwarding.pass_on(parts, x, upstream_answer, pieces, reader=write.reader)
         return forwarding.response_of(x)
+    write.is_whole = True
     write.reader.feed(body)
-    write.answer_ids = _ids_in(body) if upstream_answer.status < 300 else ()
-    await _finish_mark(write)
-    if upstream_answer.status < 300 and not await parts.ownership.remember(
-        tenant, operation, write.answer_ids
-    ):
+    write.answer_ids = _ids_in(body) if status < 300 else ()
+    if status < 300 and not await parts.ownership.remember(tenant, operation, write.answer_ids):
+        await _finish(write, None)
         raise NotFound("There is no such object.", reason="isolation")
+    # A failure inside a 200 is as little to be repeated to others as one with a status of its own.
+    is_success = write.reader.failure is None
+    await _finish(write, repeats.stored(x, status, upstream_answer.headers, body) if is_success else None)
     write.ending = "complete"
-    return x.answer(upstream_answer.status, upstream_answer.headers, body)
+    return x.answer(status, upstream_answer.headers, body)
+
+
+async def _remember_nothing_unseen(write: _Write) -> None:
+    """Where objects have owners, refuse the answer to a create that is not whole: its ids stay unknown.
+
+    What was made is nobody's until it is assigned, as after any lost answer.
+    """
+    upstream_answer = write.answer
+    operation, _, tenant = forwarding.settled(write.x)
+    if upstream_answer is None or upstream_answer.status >= 300:
+        return
+    if tenant.isolation == "objects" and object_ids.creates(operation):
+        upstream_answer.abort()
+        await _finish(write, None)
+        raise NotAuthorized("The answer is too long to note who made what it names.", reason="isolation")
 
 
 async def _ended_by(write: _Write, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -145,49 +225,79 @@ async def _ended_by(write: _Write, pieces: AsyncIterator[bytes]) -> AsyncIterato
         if last:
             yield last
         last = piece
-    await _finish_mark(write)
+    await _finish(write, None)
     if last:
         yield last
 
 
-async def _finish_mark(write: _Write) -> None:
-    if write.mark is not None:
-        mark, write.mark = write.mark, None
+async def _finish(write: _Write, kept: StoredAnswer | None) -> None:
+    """Take the marks back and let repetitions know of the answer, before the client can know of it."""
+    work = [mark.finish() for mark in write.marks]
+    write.marks = []
+    entry, write.entry = write.entry, None
+    if entry is not None and write.answer is not None:
+        work.append(entry.answered(write.answer.status, kept, write.answer_ids))
+    if work:
         # In a task of its own: a client that leaves now must not leave old answers behind.
-        await asyncio.shield(write.parts.background.spawn(mark.finish()))
+        await asyncio.shield(write.parts.background.spawn(_all(work)))
+
+
+async def _fail(write: _Write, fault: UpstreamFault) -> None:
+    entry, write.entry = write.entry, None
+    if entry is not None:
+        failing = entry.failed(fault.outcome, lingers=repeats.lingers(fault))
+        await asyncio.shield(write.parts.background.spawn(failing))
+
+
+async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
+    await asyncio.gather(*work)
 
 
 def _close(write: _Write) -> None:
     """Close intent, invalidation and grant; synchronous, so that cancellation cannot interrupt it."""
     parts, x = write.parts, write.x
-    if write.mark is not None:
-        mark, write.mark = write.mark, None
+    for mark in write.marks:
         parts.background.spawn(mark.finish())
+    write.marks = []
+    entry, write.entry = write.entry, None
+    if entry is not None:
+        refused = write.refusal is not None or not write.was_asked
+        outcome = Sending.NOT_SENT if refused else Sending.UNKNOWN
+        parts.background.spawn(entry.failed(outcome, lingers=not refused))
     if write.intent is not None:
-        outcome = _outcome(write)
-        write.intent.close(outcome)
-        parts.metrics.audit.write_ended(outcome.result)
-        if outcome.result == Result.UNKNOWN:
-            parts.doubts.set()
+        write.intent.close(_outcome(write))
     settling.settle_fault(parts, x, write.fault, write.reader)
 
 
+def _result(write: _Write) -> str:
+    """What became of the write, as far as is known here."""
+    if isinstance(write.fault, StreamBroken):
+        return Result.UNKNOWN
+    if write.fault is not None:
+        return str(write.fault.outcome)
+    if write.refusal is not None:
+        # The upstream answered, and what it said was about the gateway's key or somebody else's object.
+        is_about_answer = write.answer is not None or isinstance(write.refusal, BadGateway)
+        return Result.ANSWERED if is_about_answer else Result.NOT_SENT
+    if not write.was_asked:
+        return Result.ABORTED
+    if write.answer is None:
+        return Result.UNKNOWN
+    if write.is_whole:
+        return Result.ANSWERED
+    return Result.ABORTED if write.ending in {None, Ending.CLIENT_ABORT} else Result.ANSWERED
+
+
 def _outcome(write: _Write) -> Outcome:
-    x, upstream_answer, fault = write.x, write.answer, write.fault
+    x, upstream_answer = write.x, write.answer
     operation, _, _ = forwarding.settled(x)
-    body = x.body
-    if fault is not None:
-        result = str(fault.outcome)
-    elif write.refusal is not None:
-        # The upstream answered, and what it said was about the gateway's key.
-        result = Result.ANSWERED
-    elif upstream_answer is None or write.ending in {None, Ending.CLIENT_ABORT}:
-        result = Result.ABORTED
-    else:
-        result = Result.ANSWERED
+    body, given = x.body, _status_given(write)
+    upstream_status = upstream_answer.status if upstream_answer is not None else None
+    broke_off = isinstance(write.fault, StreamBroken)
     return Outcome(
-        result=result,
-        status=_status_given(write),
+        result=_result(write),
+        status=given,
+        upstream_status=upstream_status if upstream_status != given else None,
         reason=write.refusal.reason if write.refusal is not None else None,
         failure=write.reader.failure if write.reader is not None else None,
         duration_s=x.elapsed_s,
@@ -195,10 +305,18 @@ def _outcome(write: _Write) -> Outcome:
         answer_bytes=x.answer_bytes,
         request_sha256=body.sha256 if body is not None else None,
         answer_ids=write.answer_ids,
-        upstream_attempts=upstream_answer.attempts if upstream_answer is not None else 1,
+        upstream_attempts=_attempts(write),
         invalidated=tuple(sorted(operation.route.invalidates)),
-        stream_end=write.ending,
+        stream_end=Ending.TRUNCATED if broke_off else write.ending,
     )
+
+
+def _attempts(write: _Write) -> int:
+    if write.answer is not None:
+        return write.answer.attempts
+    if write.fault is not None:
+        return write.fault.attempts
+    return 1 if write.was_asked else 0
 
 
 def _status_given(write: _Write) -> int | None:
@@ -222,6 +340,10 @@ def _ids_in(body: bytes) -> tuple[str, ...]:
     items = document.get("items")
     found = [item.get("id") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     return tuple(one for one in found if isinstance(one, str))[:100]
+
+
+def _keeps_body(tenant: Tenant, x: Exchange) -> bool:
+    return tenant.audit_bodies and request_body.is_json_media(_content_type(x))
 
 
 def _content_type(x: Exchange) -> str:

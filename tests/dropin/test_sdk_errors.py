@@ -68,7 +68,13 @@ async def test_the_sdk_repeats_what_may_pass(door: Door) -> None:
     )
     assert [bot["id"] for bot in listed["value"]["items"]] == [made["value"]["id"]]
     statuses = [(record.path.rpartition("/")[2], record.status) for record in arrived(door.stage)]
-    assert statuses == [("create", 503), ("create", 200), ("list", 429), ("list", 429), ("list", 200)]
+    refused = [("list", 429), ("list", 429)]
+    if door.is_gateway:
+        # Before the gateway repeats a create it looks whether the first one was done, past the refusals.
+        looked = [("create", 503), *refused, ("list", 200), ("create", 200), ("list", 200)]
+        assert statuses == looked
+    else:
+        assert statuses == [("create", 503), ("create", 200), *refused, ("list", 200)]
 
 
 @pytest.mark.parametrize("secret", ["", "garbage", "a.b.c", "sk-" + "0" * 64])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 
 from dropin import scripts
@@ -45,3 +47,16 @@ async def test_downloads_are_never_served_from_a_cache(gateway: Door) -> None:
     await scripts.calls(gateway.url, token, look, bring, look, look)
     actions = [record.path.rpartition("/")[2] for record in arrived(gateway.stage)]
     assert actions == ["download", "upload", "download", "download"]
+
+
+@pytest.mark.parametrize("name", ["a%20b.txt", "a\\b.txt", "100%.txt", "%25.txt"])
+async def test_a_stored_name_may_look_encoded(door: Door, name: str) -> None:
+    space = (await scripts.value(door.url, door.secret(), "space.create", {"name": "Space"}))["id"]
+    held = {"data": "kept", "type": "text/plain", "name": "kept.txt"}
+    bring = {"call": "space.storage.upload", "args": [space, name, held]}
+    look = {"call": "space.storage.list", "args": [space]}
+    brought, listed = await scripts.calls(door.url, door.secret(), bring, look)
+    assert "value" in brought, brought
+    assert name in str(listed["value"]).replace("\\\\", "\\")
+    uploads = [record.path for record in arrived(door.stage) if "/storage/upload/" in record.path]
+    assert [unquote(path.rpartition("/")[2]) for path in uploads] == [name]

@@ -20,6 +20,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from cbk_gateway.app import Gateway
 from cbk_gateway.parties import Tenant
 from cbk_gateway.sandbox import Sandbox
+from cbk_gateway.sandbox.request_log import RequestRecord
 from cbk_gateway.settings.load import load
 from harness import ADMIN_TOKEN, CHILDREN, KEYS, SIGNING_KEY, Stage, settings_document, usual_tenants
 
@@ -111,9 +112,25 @@ async def names(stage: Stage, kind: str = "bot", who: str | dict[str, str] = "ac
     return {item["name"] for item in said.json["items"]}
 
 
+def arrived(stage: Stage) -> list[RequestRecord]:
+    """What reached the API for clients: the gateway's own probes are left out."""
+    return [one for one in stage.sandbox.requests if one.method != "HEAD"]
+
+
 def admin_records(stage: Stage) -> list[dict[str, Any]]:
     """What the journal holds of operators."""
     return [one for one in stage.journal() if one["kind"] == "admin"]
+
+
+async def all_closed(stage: Stage) -> None:
+    """Outcomes are written behind the answers: wait until no intent is open."""
+    async with asyncio.timeout(10):
+        while True:
+            records = stage.journal()
+            closed = {one["intent"] for one in records if one["kind"] == "outcome"}
+            if closed >= {one["intent"] for one in records if one["kind"] == "intent"}:
+                return
+            await asyncio.sleep(0.02)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 
 from cbk_gateway.store import Store
 from harness import ADMIN_TOKEN, Stage, running
-from integration.e2e_calls import TOKENS, Said, admin_records, ask, bearer, look, roles
+from integration.e2e_calls import TOKENS, Said, admin_records, arrived, ask, bearer, look, roles
 
 VIEWER, OPERATOR, ADMIN = "viewer", "operator", "admin"
 ROUTES: dict[tuple[str, str], str] = {
@@ -133,7 +133,7 @@ async def test_a_tenants_token_is_nobodys_here_and_an_operators_is_nobodys_there
     assert (await look(guarded, "/admin/tenants", guarded.token())).status == 401
     said = await ask("GET", guarded.url + "/api/v1/bot/list", bearer(TOKENS[ADMIN]))
     assert (said.status, said.code) == (401, "NOT_AUTHENTICATED")
-    assert guarded.sandbox.requests == []
+    assert arrived(guarded) == []
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from harness import Stage, running, tenant
 
 from cbk_gateway.hotpath import HotPath
 from cbk_gateway.parties import Rate, TenantLimits
 from cbk_gateway.store import Store
+from harness import Stage, running, tenant
 
 _VOLATILE = re.compile(
     rb"(?<=X-Request-Id: )[0-9a-f]+|(?<=dur=)[0-9.]+|(?<=Date: )[^\r]+|(?<=ttl=)\d+|(?<=Age: )\d+"
@@ -109,10 +109,8 @@ async def test_every_request_counts_and_has_an_id_of_its_own(stage: Stage) -> No
         await warm(stage, one, head)
         ids = {re.search(rb"X-Request-Id: (\w+)", await one.ask(head))[1] for _ in range(5)}  # type: ignore[index] # each answer has one
         assert len(ids) == 5
-        left = [int(re.search(rb"Remaining: (\d+)", await one.ask(head))[1]) for _ in range(3)]  # type: ignore[index] # as above
-    assert left[0] >= left[-1]
     series = stage.gateway.parts.metrics.families()["cbk_gateway_requests_total"]
-    hits = [value for (_, labels), value in series.items() if "hit" in labels]
+    hits = [one for (_, labels), one in series.items() if "hit" in labels and isinstance(one, float | int)]
     assert sum(hits) >= hot(stage).served
 
 
@@ -198,11 +196,12 @@ async def test_pipelined_and_split_requests_take_the_full_path_and_keep_their_or
 async def test_a_known_head_inside_an_unfinished_one_is_no_request(stage: Stage) -> None:
     """The bytes of a repeated request may arrive as the middle of another's header field."""
     head = head_of(stage.token())
-    async with wire(stage) as one:
+    async with wire(stage) as one, wire(stage) as other:
         await warm(stage, one, head)
-        served = hot(stage).served
         one.writer.write(b"GET /api/v1/nothing/such HTTP/1.1\r\nHost: gateway\r\nX-Part: ")
-        await one.writer.drain()
+        # By its answer the gateway has read what came before it.
+        await other.ask(head_of("x"))
+        served = hot(stage).served
         answer = await one.ask(head)
         assert b" 200 " not in answer.split(b"\r\n", 1)[0]
         assert hot(stage).served == served
@@ -210,7 +209,7 @@ async def test_a_known_head_inside_an_unfinished_one_is_no_request(stage: Stage)
 
 async def test_a_known_head_as_the_body_of_a_write_is_no_request(stage: Stage) -> None:
     head = head_of(stage.token())
-    async with wire(stage) as one:
+    async with wire(stage) as one, wire(stage) as other:
         await warm(stage, one, head)
         served = hot(stage).served
         post = (
@@ -218,7 +217,7 @@ async def test_a_known_head_as_the_body_of_a_write_is_no_request(stage: Stage) -
             f"Content-Type: application/json\r\nContent-Length: {len(head)}\r\n\r\n"
         ).encode()
         one.writer.write(post)
-        await one.writer.drain()
+        await other.ask(head_of("x"))
         answer = await one.ask(head)
         assert b" 400 " in answer.split(b"\r\n", 1)[0]
         assert hot(stage).served == served
@@ -266,10 +265,11 @@ async def test_verifying_answers_twice_and_finds_no_difference(
     async with running(tmp_path, valkey_url, listen={"hot_path": "verify"}) as stage:
         token = stage.token()
         kinds: tuple[tuple[str, ...], ...] = ((), ("Accept-Encoding: gzip",), ("If-None-Match: *",))
-        async with wire(stage) as one:
+        async with wire(stage) as one, asyncio.timeout(20):
             for more in kinds:
                 for path in ("/api/v1/bot/list", "/api/v1/dataset/list?take=5"):
-                    for _ in range(12):
+                    wanted = hot(stage).compared + 5
+                    while hot(stage).compared < wanted:
                         await one.ask(head_of(token, path, *more))
                 async with client.post(
                     f"{stage.url}/api/v1/bot/create", json={"name": "Ada"}, headers=stage.bearer()

@@ -200,7 +200,7 @@ class Changes:
     async def reload(self, request: web.Request, _: commands.Nothing) -> Answer:
         """Read the tenants again at once. A file that cannot be used leaves everything as it was."""
         await self._record(request, "tenants.reload")
-        is_usable = await self._gateway.directory.reload()
+        is_usable = await self._gateway.reload_tenants()
         problems = [str(problem) for problem in self._gateway.directory.problems()]
         if not is_usable:
             raise Conflict(

@@ -96,12 +96,15 @@ async def set_up(ports: Ports, *, unlimited: bool = False) -> AsyncIterator[Stag
 
 
 def write_environment(stage: Stage, file: Path) -> None:
-    """Write the shell variables, whole or not at all: a script that waits for the file finds all of them."""
+    """Write the shell variables, whole or not at all: a script that waits for the file finds all of them.
+
+    Plain `NAME=value` lines, so that other readers of such files take them too; `set -a; . FILE` exports.
+    """
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in stage.environment().items()]
     unfinished = file.with_name(file.name + ".part")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as out:
-        out.write("".join(f"export {line}" for line in lines))
+        out.write("".join(lines))
     unfinished.replace(file)
 
 

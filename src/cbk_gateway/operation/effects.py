@@ -100,6 +100,7 @@ WRITES: Final[dict[str, tuple[str, ...]]] = {
     "contact/secret:revoke": ("secret",),
     "contact/secret:verify": ("secret",),
     "task:cancel": ("task/execution", "conversation"),
+    "task/execution:cancel": ("task", "conversation"),
     "space/storage:upload": (),
 }
 

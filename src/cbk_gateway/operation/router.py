@@ -9,6 +9,7 @@ a model, so it is taken to change everything; a GET is taken to change no more t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -50,7 +51,7 @@ def understand(method: str, request_target: str) -> Operation:
         MethodNotAllowed: The API does not serve the method, here or anywhere.
     """
     raw_path, query = target.split(request_target)
-    segments = _below_version(target.normalise(raw_path))
+    segments = _below_version(target.normalise(raw_path, _precede_name))
     if method not in _SERVED:
         raise MethodNotAllowed(f"The API serves GET and POST, not {_shown(method)}.", allow="GET, POST")
     served, id_segments = _find(segments)
@@ -89,6 +90,19 @@ def _below_version(segments: tuple[str, ...]) -> tuple[str, ...]:
         if segments[: len(prefix)] == prefix and len(segments) > len(prefix):
             return segments[len(prefix) :]
     raise NotFound("There is no such path in this API: its paths begin with /api/v1/.")
+
+
+def _precede_name(segments: Sequence[str]) -> bool:
+    """Whether what follows these segments of a path is part of an object's name, as in a space's storage."""
+    for prefix in _PREFIXES:
+        if tuple(segments[: len(prefix)]) == prefix:
+            node: _Node | None = _ROOT
+            for segment in segments[len(prefix) :]:
+                if node is None or node.rest:
+                    break
+                node = node.literal.get(segment) or node.parameter
+            return node is not None and node.rest
+    return False
 
 
 def _find(segments: tuple[str, ...]) -> tuple[dict[str, Route], tuple[str, ...]]:

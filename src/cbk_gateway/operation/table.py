@@ -177,7 +177,6 @@ MODEL_ROUTES: Final = frozenset(
         "openai/chat/completions:create",
         "bot/realtime/websocket:create",
         "conversation/realtime/websocket:create",
-        "task/execution:cancel",
     }
 )
 

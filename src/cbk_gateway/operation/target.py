@@ -8,6 +8,7 @@ from RFC 3986 section 6.2.2 (percent-encoding and dot-segment normalisation) and
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -52,8 +53,17 @@ def split(target: str) -> tuple[str, str]:
     return path, query
 
 
-def normalise(path: str) -> tuple[str, ...]:
+def _nowhere(_: Sequence[str]) -> bool:
+    return False
+
+
+def normalise(path: str, is_name: Callable[[Sequence[str]], bool] = _nowhere) -> tuple[str, ...]:
     """The path's segments in their one spelling: no dots, no empty ones, needless escapes decoded.
+
+    Args:
+        path: As received.
+        is_name: Whether what follows these segments is a free name: a part of it is kept as it was sent,
+            and may hold a literal percent sign or a backslash.
 
     Raises:
         BadRequest: A segment hides a slash, a control character or a second layer of encoding, or is
@@ -64,7 +74,7 @@ def normalise(path: str) -> tuple[str, ...]:
         return _bounded(path[1:].split("/"))
     segments: list[str] = []
     for raw in path.split("/"):
-        segment = _one_spelling(raw)
+        segment = _name(raw) if "%" in raw and is_name(segments) else _one_spelling(raw)
         if segment in {"", "."}:
             continue
         if segment == "..":
@@ -126,6 +136,33 @@ def _one_spelling(segment: str) -> str:
     except UnicodeDecodeError:
         raise BadRequest("The path is not UTF-8.", reason="not_utf8") from None
     return _ESCAPE.sub(_unescape_unreserved, segment)
+
+
+def _name(segment: str) -> str:
+    """A part of a free name, byte for byte, unless it climbs or hides a border.
+
+    `a%2520b` is the name `a%20b`, which some server behind may decode once more. What would be another
+    path then is refused, so that one reading too many still ends at a name.
+    """
+    octets = unquote_to_bytes(segment)
+    if octets in {b".", b".."}:
+        return octets.decode()
+    if b"/" in octets:
+        raise BadRequest("The path holds an encoded slash.", reason="encoded_slash")
+    try:
+        octets.decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The path is not UTF-8.", reason="not_utf8") from None
+    read = octets
+    while True:
+        if any(octet < 0x20 or octet == 0x7F for octet in read):
+            raise BadRequest("The path holds an encoded control character.", reason="control_character")
+        if b"/" in read or any(part in {b".", b".."} for part in read.split(b"\\")):
+            raise BadRequest("The path hides another path.", reason="double_encoding")
+        deeper = unquote_to_bytes(read)
+        if deeper == read:
+            return segment
+        read = deeper
 
 
 def _unescape_unreserved(escape: re.Match[str]) -> str:

@@ -19,13 +19,17 @@ class RetentionSettings(Section):
         "programs read the files as they are.",
     )
     max_age_s: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Seconds after which segments are removed, leaving a signed tombstone; none by default."
+        None,
+        description="Seconds after which segments are removed, leaving a signed tombstone; none by default.",
     )
     max_bytes: Bytes | None = Field(
-        None, description="Bytes of the whole journal above which the oldest segments are removed; no bound by default."
+        None,
+        description="Bytes of the whole journal above which the oldest segments are removed; no bound by "
+        "default.",
     )
     held_tenants: tuple[str, ...] = Field(
-        (), description="Tenants under legal hold: segments with records of theirs stay whatever the bounds say."
+        (),
+        description="Tenants under legal hold: segments with records of theirs stay whatever the bounds say.",
     )
 
 
@@ -41,7 +45,9 @@ class RedisStreamSinkSettings(Section):
 class HttpSinkSettings(Section):
     """Batches of JSON lines, each signed with the journal's key, to a receiver of yours."""
 
-    url: str = Field(pattern=r"^https?://", description="Where batches are posted; https, or http on loopback.")
+    url: str = Field(
+        pattern=r"^https?://", description="Where batches are posted; https, or http on loopback."
+    )
     token: str | None = Field(None, description="Secret reference: sent as a bearer token.")
 
 
@@ -113,7 +119,8 @@ class AuditSettings(Section):
     )
     digest_key: str | None = Field(
         None,
-        description="Secret reference: keys the digests of redacted values. Made beside the folder when unset; "
+        description="Secret reference: keys the digests of redacted values. Made beside the folder when "
+        "unset; "
         "set it where several machines must give equal digests.",
     )
     key_version: str = Field(
@@ -122,7 +129,9 @@ class AuditSettings(Section):
         description="Name of that key, written beside digests; change it whenever the key changes.",
     )
     signing_key: Path | None = Field(
-        None, description="PEM file (Ed25519) that signs checkpoints; outside the folder. Made beside it when unset."
+        None,
+        description="PEM file (Ed25519) that signs checkpoints; outside the folder. Made beside it when "
+        "unset.",
     )
     secret_paths: tuple[str, ...] = Field(
         (), description="Further body fields, dotted (`config.pin`), of which only digests are kept."

@@ -11,24 +11,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from cbk_gateway.settings.audit import AuditSettings
+from cbk_gateway.settings.cache import CacheSettings
 from cbk_gateway.settings.identity import IdentitySettings
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Bytes = Annotated[int, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """A part of the settings file. Unknown keys are errors, values never appear in error texts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+from cbk_gateway.settings.section import Bytes, Port, Seconds, Section, Share
+from cbk_gateway.settings.upstream import UpstreamSettings
 
 
 def _as_word(value: object) -> object:
-    """YAML takes a bare `on` and `off` for truth values."""
+    """YAML 1.1 reads the bare words on and off as truth values."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
@@ -93,41 +87,6 @@ class AdminSettings(Section):
     tls: TlsSettings | None = Field(None, description="TLS on the operators' port; none by default.")
 
 
-class ClassTimeouts(Section):
-    """Time bounds of one cost class towards the upstream, in seconds; none means no bound."""
-
-    first_byte_s: Seconds | None = Field(None, description="Until the answer's head.")
-    idle_s: Seconds | None = Field(None, description="Between two pieces of the answer.")
-    total_s: Seconds | None = Field(None, description="For the whole exchange; leave unset for model runs.")
-
-
-class UpstreamSettings(Section):
-    """The API behind the gateway."""
-
-    url: str = Field("https://api.chatbotkit.com", description="Scheme, host and port; no path.")
-    path_prefix: str = Field(
-        "/v1",
-        pattern=r"^(/[A-Za-z0-9._-]+)*$",
-        description="What `/api/v1` becomes: `/v1` on the hosted API.",
-    )
-    connect_timeout_s: Seconds = Field(5.0, description="Seconds to open a connection, TLS included.")
-    pool_size: Bytes = Field(512, description="Connections to the upstream per worker.")
-    idle_s: Seconds = Field(
-        4.0, description="Seconds an idle connection is kept: below the upstream's own limit."
-    )
-    timeouts: dict[str, ClassTimeouts] = Field(
-        default_factory=dict,
-        description="Per cost class: read, search, write, model, stream, transfer, graphql.",
-    )
-    ca_file: Path | None = Field(
-        None, description="PEM file of the only authorities to trust; system's by default."
-    )
-    client_certificate: Path | None = Field(
-        None, description="PEM file shown to an upstream that asks for one."
-    )
-    client_key: Path | None = Field(None, description="PEM file with its private key.")
-
-
 class StoreSettings(Section):
     """Redis or Valkey: the state that requests share."""
 
@@ -139,78 +98,6 @@ class StoreSettings(Section):
     password: str | None = Field(None, description="Secret reference; instead of one in the URL.")
     timeout_ms: Annotated[int, Field(ge=5, le=5000)] = Field(
         50, description="Milliseconds per call; a slow store is treated as a dead one."
-    )
-
-
-class CacheSettings(Section):
-    """Remembered answers of `list` and `fetch`."""
-
-    enabled: bool = Field(True, description="Off: every read goes upstream.")
-    config_s: float = Field(
-        60.0, ge=0, description="Seconds for types that change by writes (bot, dataset, ...)."
-    )
-    volatile_s: float = Field(
-        2.0, ge=0, description="Seconds for types that change by themselves; 0 for never."
-    )
-    global_s: float = Field(300.0, ge=0, description="Seconds for `platform/*`.")
-    types: dict[str, float] = Field(
-        default_factory=dict, description="Seconds for single types; 0 for never."
-    )
-    max_entry_bytes: Bytes = Field(1024**2, description="Larger answers are passed, not kept.")
-    l1_max_bytes: Annotated[int, Field(ge=0)] = Field(
-        64 * 1024**2, description="Memory per worker; 0 for none."
-    )
-    consistency: Literal["strict", "bounded"] = Field(
-        "strict", description="Whether a write waits until every worker has forgotten what it changed."
-    )
-    stale_while_revalidate_s: float = Field(
-        0.0, ge=0, description="Seconds an old answer may cover a refresh."
-    )
-    stale_if_error_s: float = Field(0.0, ge=0, description="Seconds an old answer may cover a dead upstream.")
-    negative_s: float = Field(1.0, ge=0, description="Seconds a 404 on `fetch` is remembered; 0 for never.")
-    shared_platform: bool = Field(
-        False, description="One copy of `platform/*` for all accounts, when proven equal."
-    )
-    encryption_key: str | None = Field(
-        None, description="Secret reference to 32 bytes (base64 or hex): encrypts entries."
-    )
-
-
-class RetentionSettings(Section):
-    """How long the journal's records stay. Nothing is removed unless a bound is set."""
-
-    compress_after_s: Seconds | None = Field(
-        86_400.0, description="Closed segments are compressed at this age."
-    )
-    max_age_s: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Seconds after which segments go."
-    )
-    max_bytes: Bytes | None = Field(
-        None, description="Size of the journal above which the oldest segments go."
-    )
-    held_tenants: tuple[str, ...] = Field((), description="Tenants under legal hold: their records stay.")
-
-
-class AuditSettings(Section):
-    """The journal of writes."""
-
-    enabled: bool = Field(True, description="Off: writes pass unrecorded. Only for benchmarks.")
-    directory: Path = Field(Path("audit"), description="Folder of the journal, on a local disk.")
-    max_wait_ms: float = Field(2.0, ge=0, le=1000, description="How long one sync may wait for more intents.")
-    deadline_ms: float = Field(
-        1000.0, gt=0, description="An intent not durable by then refuses its write (503)."
-    )
-    segment_max_bytes: Bytes = Field(64 * 1024**2, description="A segment is closed at this size.")
-    segment_max_age_s: Seconds = Field(3600.0, description="A segment is closed at this age.")
-    reserve_bytes: Annotated[int, Field(ge=0)] = Field(
-        64 * 1024**2, description="Free space below which writes stop."
-    )
-    digest_key: str | None = Field(None, description="Secret reference: keys the digests of redacted values.")
-    signing_key: Path | None = Field(
-        None, description="PEM file (Ed25519) that signs checkpoints; outside the folder."
-    )
-    retention: RetentionSettings = Field(
-        default_factory=RetentionSettings, description="How long records stay."
     )
 
 
@@ -226,7 +113,13 @@ class LimitsSettings(Section):
 
     overall: RateSettings | None = Field(None, description="A bucket for all traffic of this deployment.")
     accounts: dict[str, RateSettings] = Field(
-        default_factory=dict, description="Buckets per upstream account."
+        default_factory=dict, description="Buckets per upstream account, over all its tenants."
+    )
+    checkpoint_directory: Path | None = Field(
+        None,
+        description="Folder where quota counters are noted down every 20 seconds, against a store that "
+        "forgets; "
+        "none by default. Not needed where the store itself writes to disk.",
     )
 
 
@@ -252,9 +145,15 @@ class TenancySettings(Section):
         "first one for new seals. CBK_GATEWAY_MASTER_KEY is used when unset.",
     )
     vault: VaultSettings | None = Field(None, description="Where `vault:` references lead.")
-    canary_share: float = Field(
-        0.05, ge=0, le=1, description="Share of safe GETs that try a `next_key` first."
+    canary_share: Share = Field(
+        0.05,
+        description="Share of safe GETs that try a `next_key` first; 0 tries it only when the key fails.",
     )
+    promote_after: Annotated[int, Field(ge=0)] = Field(
+        100,
+        description="Passed requests without a refusal after which a next key is reported ready; 0 never.",
+    )
+    next_pause_s: Seconds = Field(30.0, description="Seconds a next key rests after it was refused.")
 
 
 class LoggingSettings(Section):
@@ -273,13 +172,51 @@ class LoggingSettings(Section):
     slow_s: Seconds = Field(1.0, description="A request slower than this is always logged.")
 
 
+class TracingSettings(Section):
+    """Spans by OpenTelemetry; needs the extra: `pip install 'cbk-gateway[otel]'`.
+
+    `traceparent` is taken up, made, and passed on whether spans are made or not.
+    """
+
+    enabled: bool = Field(
+        False, description="Whether spans are made. Off costs nothing; on, some 20 microseconds per request."
+    )
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="OTLP collector for traces over HTTP, such as http://127.0.0.1:4318/v1/traces; "
+        "what the OTEL_* variables say when unset.",
+    )
+    sample: Share = Field(0.1, description="Share of traces begun here that are recorded.")
+    trust_clients: bool = Field(
+        True,
+        description="Whether a client's `traceparent` decides what is recorded. Not for gateways open to "
+        "the public.",
+    )
+    service_name: str = Field(
+        "cbk-gateway", min_length=1, description="What the gateway is called in traces."
+    )
+
+
+Label = Literal["tenant", "resource", "action", "status", "cache", "policy", "quota"]
+
+
 class TelemetrySettings(Section):
     """What is measured, and what answers say of it."""
 
     tenant_cap: Bytes = Field(
         200, description="Tenants with a label of their own; the rest count as `other`."
     )
-    server_timing: bool = Field(True, description="Whether answers carry Server-Timing.")
+    labels_off: tuple[Label, ...] = Field(
+        (),
+        description="Labels left out of every metric, to save series; panels and alerts that need them "
+        "stay empty.",
+    )
+    server_timing: bool = Field(
+        True,
+        description="Whether answers carry Server-Timing; off hides from clients how slow the upstream is.",
+    )
+    tracing: TracingSettings = Field(default_factory=TracingSettings, description="Spans.")
 
 
 class GatewaySettings(BaseSettings):

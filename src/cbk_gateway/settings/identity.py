@@ -35,6 +35,35 @@ class VerifyKeySettings(_Section):
     key: str = Field(description="Secret reference: the shared secret (HS*), or a PEM or JWK public key.")
 
 
+class JwksSettings(_Section):
+    """How the published keys of an issuer are fetched. The defaults suit every usual identity provider."""
+
+    refresh_s: Annotated[float, Field(gt=0)] = Field(
+        300.0, description="Seconds between fetches when the answer names no max-age."
+    )
+    min_refresh_s: Annotated[float, Field(gt=0)] = Field(
+        60.0, description="Seconds: least that a max-age may ask for."
+    )
+    max_refresh_s: Annotated[float, Field(gt=0)] = Field(
+        21_600.0,
+        description="Seconds: most that a max-age may ask for; a withdrawn key works at most this long.",
+    )
+    cooldown_s: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="Seconds between two fetches for unknown key ids, and after a failed fetch."
+    )
+    unknown_kid_s: Annotated[float, Field(ge=0)] = Field(
+        120.0, description="Seconds a key id that was not found is refused without asking again."
+    )
+    max_age_s: Annotated[float, Field(gt=0)] = Field(
+        86_400.0, description="Seconds the last good keys are used while the issuer is away."
+    )
+    timeout_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        5.0, description="Seconds for one fetch, discovery included."
+    )
+    max_bytes: Annotated[int, Field(ge=1024)] = Field(262_144, description="Largest key set in bytes.")
+    max_keys: Annotated[int, Field(ge=1)] = Field(64, description="Most keys in a set.")
+
+
 class IssuerSettings(_Section):
     """Somebody whose tokens are believed. Each has its own keys, algorithms and claims."""
 
@@ -49,19 +78,44 @@ class IssuerSettings(_Section):
     )
     discovery: bool = Field(False, description="Find `jwks_url` through OpenID discovery at `issuer`.")
     audience: tuple[str, ...] | None = Field(
-        None, description="Accepted `aud` values; unset accepts tokens of any."
+        None,
+        description='Accepted `aud` values. Unset refuses tokens that name an audience; ["*"] accepts '
+        "any, also "
+        "tokens meant for other services.",
+    )
+    tenant: str | None = Field(
+        None,
+        description="Every token of this issuer belongs to this tenant; its own claim is not read. Not "
+        "for an "
+        "issuer that serves several tenants.",
     )
     tenant_claim: str = Field("tenant", description="Dotted path of the claim that names the tenant.")
     tenant_map: dict[str, str] | None = Field(
-        None, description="Translates that claim's values to tenant ids."
+        None,
+        description="Translates that claim's values to tenant ids; other values are refused. Give one to "
+        "every "
+        "issuer you do not run yourself: without it the issuer may speak for any tenant.",
     )
+    subject_claim: str = Field("sub", description="Dotted path of the subject; required in every token.")
     scope_claim: str = Field(
         "scope", description="Dotted path of the scopes: a string with spaces, or a list."
+    )
+    default_scopes: tuple[str, ...] = Field(
+        (), description="Scopes of tokens without that claim; none by default: they may do nothing."
+    )
+    types: tuple[str, ...] = Field(
+        ("jwt", "at+jwt"),
+        min_length=1,
+        description="Accepted `typ` headers in lower case, without `application/`; a token without one "
+        "passes.",
     )
     required_claims: tuple[str, ...] = Field((), description="Claims that must be there besides `exp`.")
     leeway_s: float = Field(30.0, ge=0, le=600, description="Clock difference that is forgiven, in seconds.")
     max_lifetime_s: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Longest believed life from `iat` to `exp`, in seconds; unset for any."
+    )
+    jwks: JwksSettings = Field(
+        default_factory=JwksSettings, description="How its published keys are fetched."
     )
 
     @model_validator(mode="after")
@@ -104,5 +158,16 @@ class IdentitySettings(_Section):
         8192, description="Longer tokens are refused."
     )
     remembered_tokens: Annotated[int, Field(ge=0)] = Field(
-        20_000, description="Verified tokens kept in memory."
+        20_000, description="Verified tokens kept in memory, about 1 KiB each; 0 verifies every time."
+    )
+    revocation_poll_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        0.5,
+        description="Seconds between two looks for revocations, beside being told; above 0.5 one may take "
+        "more "
+        "than a second when its message is lost.",
+    )
+    max_revocation_age_s: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Seconds without a confirmed list of revocations after which everybody is refused (503); "
+        "unset goes on with the last known list while the store is away.",
     )

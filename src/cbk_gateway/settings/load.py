@@ -19,10 +19,8 @@ from cbk_gateway.settings.gateway import GatewaySettings
 from cbk_gateway.settings.references import ReferenceFault, parse_reference, resolve
 from cbk_gateway.settings.shapes import fit
 from cbk_gateway.settings.tenant_risks import warnings as tenant_warnings
-from cbk_gateway.settings.tenants import load_tenants
+from cbk_gateway.settings.tenants import load_tenants, vault_references
 from cbk_gateway.settings.yaml_file import YamlDocument, read_yaml
-
-SHORTEST_HMAC_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,58 +110,64 @@ def check(
     except SettingsError as error:
         return Report(tuple(error.problems), ())
     problems: list[Problem] = []
-    warnings = [*_exposure(loaded), *_identity(loaded, problems)]
+    warnings = _exposure(loaded)
+    _check_identity(loaded, problems)
     for key, reference in _references(loaded):
         try:
             loaded.secret(key, reference)
         except SettingsError as error:
             problems.extend(error.problems)
     try:
-        warnings.extend(tenant_warnings(load_tenants_of(loaded), str(loaded.settings.tenants_file)))
+        warnings.extend(tenant_warnings(_checked_tenants(loaded), str(loaded.settings.tenants_file)))
     except SettingsError as error:
         problems.extend(error.problems)
     return Report(tuple(problems), tuple(warnings))
 
 
+def _checked_tenants(loaded: Loaded) -> tuple[Tenant, ...]:
+    """The tenants, without asking Vault: each reference to it stands for a key of its own."""
+    path, vault = loaded.path(loaded.settings.tenants_file), None
+    if loaded.settings.tenancy.vault is not None:
+        vault = {reference: Secret(reference) for reference in vault_references(read_yaml(path))}
+    return load_tenants(path, allow_inline=loaded.allow_inline, environ=loaded.environ, vault=vault)
+
+
 def _references(loaded: Loaded) -> list[tuple[str, str]]:
     settings = loaded.settings
     found = [(f"admin.tokens[{place}].token", one.token) for place, one in enumerate(settings.admin.tokens)]
+    sinks, vault = settings.audit.sinks, settings.tenancy.vault
     for key, reference in (
         ("store.password", settings.store.password),
         ("cache.encryption_key", settings.cache.encryption_key),
         ("audit.digest_key", settings.audit.digest_key),
+        ("audit.sinks.http.token", sinks.http.token if sinks.http is not None else None),
+        ("audit.sinks.otlp.token", sinks.otlp.token if sinks.otlp is not None else None),
+        ("tenancy.master_key", settings.tenancy.master_key),
+        ("tenancy.vault.token", vault.token if vault is not None else None),
     ):
         if reference is not None:
             found.append((key, reference))
     return found
 
 
-def _identity(loaded: Loaded, problems: list[Problem]) -> list[Problem]:
+def _check_identity(loaded: Loaded, problems: list[Problem]) -> None:
     identity = loaded.settings.identity
     keys = [
-        (f"identity.issuers[{place}].keys[{nth}].key", key.alg, key.key)
+        (f"identity.issuers[{place}].keys[{nth}].key", key.key)
         for place, issuer in enumerate(identity.issuers)
         for nth, key in enumerate(issuer.keys)
     ]
     if identity.mint is not None:
-        keys += [
-            (f"identity.mint.keys[{nth}].key", key.alg, key.key) for nth, key in enumerate(identity.mint.keys)
-        ]
+        keys += [(f"identity.mint.keys[{nth}].key", key.key) for nth, key in enumerate(identity.mint.keys)]
     if not identity.issuers and identity.mint is None:
         problems.append(
             Problem(loaded.name, "identity", "Nobody's tokens are believed.", "Add `issuers` or `mint`.")
         )
-    warnings: list[Problem] = []
-    for key, algorithm, reference in keys:
+    for key, reference in keys:
         try:
-            secret = loaded.secret(key, reference)
+            loaded.secret(key, reference)
         except SettingsError as error:
             problems.extend(error.problems)
-            continue
-        if algorithm.startswith("HS") and len(secret.reveal().encode()) < SHORTEST_HMAC_BYTES:
-            message = f"The {algorithm} secret has fewer than {SHORTEST_HMAC_BYTES} bytes and can be guessed."
-            warnings.append(Problem(loaded.name, key, message, "Make one with `openssl rand -base64 48`."))
-    return warnings
 
 
 def _exposure(loaded: Loaded) -> list[Problem]:
@@ -181,6 +185,9 @@ def _exposure(loaded: Loaded) -> list[Problem]:
     if settings.upstream.url.startswith("http://") and "127.0.0.1" not in settings.upstream.url:
         message = "Upstream keys cross the network in clear."
         found.append(Problem(loaded.name, "upstream.url", message, "Use https://."))
+    if settings.audit.free_text:
+        message = "The journal keeps what people wrote in conversations."
+        found.append(Problem(loaded.name, "audit.free_text", message, "Set it to false unless you must."))
     if not settings.audit.enabled:
         message = "Writes leave no trace."
         found.append(Problem(loaded.name, "audit.enabled", message, "Set it to true outside benchmarks."))

@@ -1,4 +1,4 @@
-"""The upstream section: where the API behind the gateway is, and how it is treated when it is slow or sick."""
+"""The upstream section: where the API behind the gateway is, and how it is treated when it is sick."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class BreakerSettings(Section):
 
 
 class ConcurrencySettings(Section):
-    """How many calls run at a time per worker, and who waits. The bound of short calls follows the latency."""
+    """How many calls run at a time per worker. The bound of short calls follows the latency."""
 
     start: Annotated[float, Field(ge=1)] = Field(100.0, description="Bound of short calls at the start.")
     least: Annotated[float, Field(ge=1)] = Field(4.0, description="The bound never falls below it.")
@@ -86,8 +86,8 @@ class UpstreamSettings(Section):
     )
     addresses: tuple[str, ...] = Field(
         (),
-        description="Fixed `host` or `host:port` to dial instead of the URL's; TLS still checks the URL's name. "
-        "Not where the upstream's addresses change by themselves.",
+        description="Fixed `host` or `host:port` to dial instead of the URL's; TLS still checks the URL's "
+        "name. Not where the upstream's addresses change by themselves.",
     )
     connect_timeout_s: Seconds = Field(
         5.0, description="Seconds to open a connection: name, TCP and TLS, retries included."
@@ -112,8 +112,9 @@ class UpstreamSettings(Section):
     )
     pins: tuple[Pin, ...] = Field(
         (),
-        description="Base64 SHA-256 digests of public keys (RFC 7469 section 2.4), one of which the upstream's "
-        "certificate must have. Keep the next key's pin beside the present one, and set none for an "
+        description="Base64 SHA-256 digests of public keys (RFC 7469 section 2.4), one of which the "
+        "upstream's certificate must have. Keep the next key's pin beside the present one, and set none "
+        "for an "
         "upstream that changes its key without telling you.",
     )
     client_certificate: Path | None = Field(

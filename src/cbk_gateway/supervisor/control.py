@@ -76,9 +76,9 @@ class Control:
 
     async def tenants(self, _: web.Request) -> web.Response:
         """Read the tenants again at once."""
-        directory = self._gateway().directory
-        is_usable = await directory.reload()
-        problems = [str(problem) for problem in directory.problems()]
+        gateway = self._gateway()
+        is_usable = await gateway.reload_tenants()
+        problems = [str(problem) for problem in gateway.directory.problems()]
         return web.json_response({"usable": is_usable, "problems": problems})
 
     async def record(self, request: web.Request) -> web.Response:

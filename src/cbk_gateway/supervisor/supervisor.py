@@ -73,8 +73,8 @@ class Supervisor:
             await self._told.wait()
             self._cancel_tasks()
             self._manager.stopping()
-            _log.info("gateway_stopping", workers=len(self._fleet.workers))
-        _log.info("gateway_stopped")
+            _log.info("fleet_stopping", workers=len(self._fleet.workers))
+        _log.info("fleet_stopped")
 
     async def _start(self, loaded: Loaded) -> None:
         enter = self._stack.callback
@@ -108,7 +108,7 @@ class Supervisor:
         scheme = "https" if loaded.settings.listen.tls is not None else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         _log.info(
-            "gateway_ready",
+            "fleet_ready",
             url=url,
             admin_url=admin_url,
             workers=fitting.count,

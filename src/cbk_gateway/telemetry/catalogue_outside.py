@@ -72,7 +72,12 @@ UPSTREAM: Final = (
         "Decisions of the shield against duplicates.",
         "decision",
     ),
-    gauge("upstream", "upstream_reachable", "1 while the upstream answers probes.", merge=Merge.MIN),
+    gauge(
+        "upstream",
+        "upstream_reachable",
+        "1 while the upstream answers calls, or the probes of readiness; 0 while it takes no connection.",
+        merge=Merge.MIN,
+    ),
 )
 
 STORE: Final = (

@@ -267,9 +267,11 @@ class UpstreamEvents:
     def connection_failed(self, cause: str) -> None:
         """No connection could be had."""
         self._connect_failures.add((cause,))
+        self._reachable.set(0)
 
     def answered(self, cost_class: str, status: int, first_byte_s: float, attempts: int) -> None:
         """The head of an answer arrived."""
+        self._reachable.set(1)
         self._answers.add((cost_class, status))
         self._first_byte.observe(first_byte_s, (cost_class,))
         self._attempts.add((), attempts)

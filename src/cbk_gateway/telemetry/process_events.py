@@ -48,6 +48,10 @@ class ProcessEvents:
         self._cpu.bind(self._worker).value = cpu_s
         self._files.set(open_files, (self._worker,))
 
+    def configured(self, at_epoch_s: float) -> None:
+        """The configuration in force was applied then, at the start."""
+        self._applied.set(at_epoch_s)
+
     def reload(self, result: str, at_epoch_s: float) -> None:
         """A configuration was applied, refused, or brought nothing new (unchanged)."""
         self._reloads.add((result,))

@@ -23,6 +23,7 @@ Without a store there is no shield: requests pass. State is shared by all worker
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -193,6 +194,8 @@ class Shield:
             raise ValueError("the shield's key must be 32 bytes in hex")
         self._resolve = resolve
         self._observer = observer if observer is not None else SilentObserver()
+        # Owners whose end somebody in this process waits for: told at once, where others have to look.
+        self._awaited: dict[str, asyncio.Event] = {}
         self._enter = store.script((_HERE / "shield_enter.lua").read_text())
         self._settle = store.script((_HERE / "shield_settle.lua").read_text())
         self._look = store.script((_HERE / "shield_look.lua").read_text())
@@ -249,6 +252,10 @@ class Shield:
         except StoreFault:
             # The lease runs out, and then the outcome counts as unknown: never as not done.
             return
+        finally:
+            ended = self._awaited.pop(owner, None)
+            if ended is not None:
+                ended.set()
 
     async def _ask(self, place: str, owner: str, name: str) -> tuple[str, str]:
         options = self._options
@@ -262,15 +269,21 @@ class Shield:
         """The sealed answer of the attempt that stands in the way; None when it ended without one."""
         loop = asyncio.get_running_loop()
         pause_s = _FIRST_LOOK_S
+        ended = self._awaited.setdefault(owner, asyncio.Event())
         while True:
             word, sealed = await self._look(keys=[place, f"{place}:{owner}"], args=[owner])
+            if word != b"running":
+                self._awaited.pop(owner, None)
             if word == b"answered":
                 return bytes(sealed)
             if word == b"changed":
                 return None
             if loop.time() >= until:
+                self._awaited.pop(owner, None)
                 raise Conflict("The same request is still being carried out.", reason="in_flight")
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await ended.wait()
             pause_s = min(pause_s * 2, _SLOWEST_LOOK_S)
 
     async def _find_out(self, place: str, owner: str, attempt: Attempt) -> Proceed | Replay:

@@ -1,5 +1,7 @@
 """One spelling per path; what two servers could read in two ways is refused."""
 
+from urllib.parse import unquote
+
 import pytest
 
 from cbk_gateway.errors import BadRequest, NotFound, Refusal
@@ -122,3 +124,28 @@ def test_a_query_key_that_shadows_a_path_parameter_is_refused(query: str) -> Non
 
 def test_a_filter_that_shadows_nothing_passes() -> None:
     assert understand("GET", "/api/v1/conversation/list?botId=b1&take=5").query == "botId=b1&take=5"
+
+
+STORED = "/api/v1/space/s1/storage/download"
+
+
+@pytest.mark.parametrize("name", ["a%2520b.txt", "a%5Cb.txt", "%2525", "x%41%2e%2E", "d/a%255Cb", "100%25"])
+def test_the_name_of_a_stored_object_is_forwarded_byte_for_byte(name: str) -> None:
+    operation = understand("GET", f"{STORED}/{name}")
+    assert operation.path == f"/space/s1/storage/download/{name}"
+    assert operation.ids[-1] == unquote(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a%2Fb", "a%252Fb", "%252e%252e", "..%5C..", "%25252e", "a%00", "a%2500", "%ff"]
+)
+def test_a_stored_name_that_hides_another_path_is_refused(name: str) -> None:
+    with pytest.raises(BadRequest):
+        understand("GET", f"{STORED}/{name}")
+
+
+def test_dots_in_a_stored_name_are_taken_out_of_it() -> None:
+    assert understand("GET", f"{STORED}/a%2520/%2e%2e/b").path == "/space/s1/storage/download/b"
+    # Out of the name altogether, the strict rule holds again.
+    with pytest.raises(BadRequest):
+        understand("GET", f"{STORED}/../../a%2520b/list")

@@ -194,8 +194,21 @@ def test_every_event_moves_something() -> None:
     ]
     for part in [metrics, *areas, metrics.runtime]:
         for event in events_of(part):
-            if event.__name__ == "before_scrape":
+            if event.__name__ in {"before_scrape", "keep_only"}:
                 continue
             before = metrics.families()
             event(**plausible_arguments(event))
             assert metrics.families() != before, event.__qualname__
+
+
+def test_a_tenant_that_left_is_not_shown_any_more() -> None:
+    metrics = Metrics()
+    for tenant in ("acme", "gone"):
+        metrics.limits.configured(tenant, "default", 5)
+        metrics.limits.quota_use(tenant, "month", 0.5)
+        metrics.tenancy.health_changed(tenant, is_healthy=True)
+    metrics.limits.keep_only({"acme"})
+    metrics.tenancy.keep_only({"acme"})
+    shown = metrics.exposition()[0]
+    assert b'tenant="acme"' in shown
+    assert b'tenant="gone"' not in shown
