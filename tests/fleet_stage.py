@@ -100,9 +100,7 @@ class FleetStage:
         return {"Authorization": f"Bearer {made.mint(name, 'tester', ('*',), ttl_s)}"}
 
     async def admin(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
-        async with self.session.request(
-            method, self.admin_url + path, json=body, headers=OPERATOR
-        ) as answer:
+        async with self.session.request(method, self.admin_url + path, json=body, headers=OPERATOR) as answer:
             return answer.status, orjson.loads(await answer.read())
 
     async def workers(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import structlog
@@ -182,7 +182,9 @@ class Gateway:
         enter(limiter.stop)
         await limiter.start()
 
-        cache = Cache(self.store, assembly.cache_options(loaded), metrics.cache)
+        # An embedded store has just been started by this process, and nobody else knows it.
+        cache_options = replace(assembly.cache_options(loaded), store_is_new=self.store.url is not None)
+        cache = Cache(self.store, cache_options, metrics.cache)
         enter(cache.stop)
         await cache.start()
 
@@ -198,7 +200,7 @@ class Gateway:
         await upstream.start()
 
         shield, attempts = await repeats.open_shield(
-            self.store, assembly.cache_options(loaded).encryption_key, metrics.upstream
+            self.store, cache_options.encryption_key, metrics.upstream
         )
         parts = Parts(
             shield=shield,

@@ -134,8 +134,10 @@ class GatewayProtocol(RequestHandler):
     """
 
     __slots__ = (
+        "_answered_count",
         "_body_left",
         "_head_timer",
+        "_is_reusable",
         "_on_refused",
         "_options",
         "_shortcut",
@@ -173,6 +175,8 @@ class GatewayProtocol(RequestHandler):
         self._usual_handler = server.usual_handler
         # Bytes until the next message begins; None when only the parser knows.
         self._body_left: int | None = 0
+        self._answered_count = 0
+        self._is_reusable = True
         self.sole_head: bytes | None = None
         self.offered: Any = None
         self.expected: Any = None
@@ -198,8 +202,10 @@ class GatewayProtocol(RequestHandler):
         client that drips is as late as one that is silent.
         """
         if self._shortcut is not None:
-            waiter = self._waiter
-            if self._body_left == 0 and waiter is not None and not waiter.done() and self._answered(data):
+            # Every request read so far has been answered to its last byte. The library's own loop may be
+            # a turn behind; a client that is quicker than that would never be answered here otherwise.
+            is_idle = self._answered_count == self._request_count and self._is_reusable
+            if self._body_left == 0 and is_idle and self._answered(data):
                 return
             self._watch_boundary(data)
             return
@@ -212,6 +218,7 @@ class GatewayProtocol(RequestHandler):
             return
         transport.write(answer)
         self._request_count += 1
+        self._answered_count += 1
         manager.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._options.keepalive_s
         if self._head_timer is not None:
@@ -222,6 +229,8 @@ class GatewayProtocol(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer, and show it to the shortcut."""
         finished = await super().finish_response(request, resp, start_time)
+        self._answered_count += 1
+        self._is_reusable = not finished[1] and bool(finished[0].keep_alive)
         if self.offered is not None or self.expected is not None:
             offered, expected = self.offered, self.expected
             self.offered = self.expected = None

@@ -84,7 +84,10 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
         return _replay(parts, x, entry)
     write = _Write(parts, x, entry)
     try:
-        write.intent = await _intend(parts, x)
+        with x.step("journal"):
+            write.intent = await _intend(parts, x)
+        if write.intent is not None:
+            parts.metrics.audit.write_begun()
         write.marks = await repeats.begin_marks(parts, x)
         write.was_asked = True
         write.answer = await forwarding.send(parts, x, x.body)
@@ -265,7 +268,11 @@ def _close(write: _Write) -> None:
         outcome = Sending.NOT_SENT if refused else Sending.UNKNOWN
         parts.background.spawn(entry.failed(outcome, lingers=not refused))
     if write.intent is not None:
-        write.intent.close(_outcome(write))
+        outcome_told = _outcome(write)
+        write.intent.close(outcome_told)
+        parts.metrics.audit.write_ended(outcome_told.result)
+        if outcome_told.result == Result.UNKNOWN:
+            parts.doubts.set()
     settling.settle_fault(parts, x, write.fault, write.reader)
 
 

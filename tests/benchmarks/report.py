@@ -85,7 +85,8 @@ def table(rounds: Rounds) -> str:
         if target.name in found:
             median, low, high = found[target.name]
             sign = "<=" if target.measure == "cpu" else ">="
-            met = "yes" if target.is_met(median) else "no"
+            # A round without a single answer says that the measurement failed, not that the target is met.
+            met = "not measured" if low == 0 else "yes" if target.is_met(median) else "no"
             lines.append(
                 f"| {target.name} ({target.measure}) | {median:.2f} | {low:.2f} to {high:.2f} "
                 f"| {sign} {target.bound} | {met} |"

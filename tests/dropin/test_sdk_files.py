@@ -52,7 +52,7 @@ async def test_downloads_are_never_served_from_a_cache(gateway: Door) -> None:
 @pytest.mark.parametrize("name", ["a%20b.txt", "a\\b.txt", "100%.txt", "%25.txt"])
 async def test_a_stored_name_may_look_encoded(door: Door, name: str) -> None:
     space = (await scripts.value(door.url, door.secret(), "space.create", {"name": "Space"}))["id"]
-    held = {"data": "kept", "type": "text/plain", "name": "kept.txt"}
+    held = {"file": "data:text/plain,kept"}
     bring = {"call": "space.storage.upload", "args": [space, name, held]}
     look = {"call": "space.storage.list", "args": [space]}
     brought, listed = await scripts.calls(door.url, door.secret(), bring, look)

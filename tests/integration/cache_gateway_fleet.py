@@ -1,4 +1,4 @@
-"""Several whole gateways on one store, in front of one sandbox: what suites of the cache between them share."""
+"""Several whole gateways on one store, in front of one sandbox: what the cache's suites share."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ class Fleet:
         url = f"{self.stages[number].url}/api/v1/{path}"
         async with self.session.get(url, headers=self.headers) as answer:
             fields = answer.headers
-            return Seen(
-                answer.status, fields.get("Cache-Status", ""), fields.get("Age"), await answer.read()
-            )
+            return Seen(answer.status, fields.get("Cache-Status", ""), fields.get("Age"), await answer.read())
 
     async def post(self, number: int, path: str, body: Mapping[str, object]) -> Seen:
         url = f"{self.stages[number].url}/api/v1/{path}"

@@ -42,8 +42,9 @@ async def test_those_who_wait_get_the_answer_though_the_client_that_caused_the_f
         those.sandbox.add_fault("/v1/bot/list", "latency", value=1500)
         leader = asyncio.ensure_future(those.get(0, "bot/list"))
         await eventually(lambda: those.asked("bot/list") == 1)
+        fills = those.stages[0].gateway.parts.cache._tiers.fills
         others = [asyncio.ensure_future(those.get(number % 2, "bot/list")) for number in range(20)]
-        await eventually(lambda: those.stages[0].gateway.open_requests > 0)
+        await eventually(lambda: any(one.is_awaited for one in fills))
         leader.cancel()
         answers = await asyncio.gather(*others)
         assert those.asked("bot/list") == 1

@@ -33,7 +33,10 @@ BEYOND = (
     *("/bot/{botId}/frobnicate", "/novelty/{botId}/run", "/team/create", "/ability/{abilityId}/update"),
     *("/integration/skillserver/{skillserverIntegrationId}/invoke", "/rating/create"),
     *("/integration/trigger/{triggerIntegrationId}/event", "/space/{spaceId}/site/create"),
-    *("/contact/{contactId}/secret/{secretId}/mint", "/integration/widget/{widgetIntegrationId}/session/create"),
+    *(
+        "/contact/{contactId}/secret/{secretId}/mint",
+        "/integration/widget/{widgetIntegrationId}/session/create",
+    ),
 )
 ROUTES = (*POSTS, *BEYOND)
 SHARDS = 8
@@ -234,3 +237,39 @@ async def test_right_after_a_write_what_it_changes_is_fresh_and_the_rest_still_k
             await settled(account.stage)
             found += await flaws(account, path)
     assert not found, "\n".join(found)
+
+
+REFUSED_BODIES = [
+    *(f"/{kind}/create" for kind in ("bot", "dataset", "memory", "policy", "task")),
+    "/bot/{botId}/update",
+    "/contact/{contactId}/update",
+    "/conversation/{conversationId}/message/{messageId}/update",
+    "/dataset/{datasetId}/record/{recordId}/update",
+    "/skillset/{skillsetId}/ability/{abilityId}/update",
+    "/conversation/{conversationId}/complete",
+]
+
+
+async def test_a_write_that_is_refused_makes_old_what_it_could_have_changed(
+    tmp_path: Path, valkey_url: str, store: Store
+) -> None:
+    """What became of a refused write is not for the cache to guess."""
+    found: list[str] = []
+    async with accounts(tmp_path, valkey_url, len(REFUSED_BODIES)) as those:
+        for account, path in zip(those, REFUSED_BODIES, strict=True):
+            found += await warmed(account, path)
+            assert await account.post(path, {"name": 1, "text": 1}) == 400, path
+            found += await flaws(account, path)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("kind", ["bot", "dataset", "skillset", "portal", "space"])
+async def test_what_was_missing_is_found_as_soon_as_it_was_made(
+    tmp_path: Path, valkey_url: str, store: Store, kind: str
+) -> None:
+    async with accounts(tmp_path, valkey_url, 1) as (account,):
+        first, second = [await account.get(f"{kind}/@made/fetch") for _ in range(2)]
+        assert (first.status, second.status, second.is_hit) == (404, 404, True)
+        assert await account.post(f"/{kind}/create", {"name": "Made", "alias": "made"}) == 200
+        found = await account.get(f"{kind}/@made/fetch")
+        assert (found.status, found.document["name"]) == (200, "Made")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,12 +81,12 @@ async def test_a_refused_write_has_a_story_too(stage: Stage) -> None:
     )
 
 
-async def until_told(stage: Stage, path: str) -> list[dict[str, list[dict[str, object]]]]:
+async def until_told(stage: Stage, path: str) -> list[dict[str, Any]]:
     """Refusals are noted, not waited for: look until it is there."""
     async with asyncio.timeout(10):
         while (said := await look(stage, path)).status == 404:
             await asyncio.sleep(0.02)
-    items: list[dict[str, list[dict[str, object]]]] = said.json["items"]
+    items: list[dict[str, Any]] = said.json["items"]
     return items
 
 

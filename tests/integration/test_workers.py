@@ -70,14 +70,14 @@ async def test_sigterm_finishes_open_requests_flushes_the_journal_and_exits_0(tm
         workers = await stage.workers()
         bearer = stage.bearer()
 
-        async def create() -> int:
+        async def create(name: str) -> int:
             async with stage.session.post(
-                stage.url + "/api/v1/bot/create", json={"name": "last"}, headers=bearer
+                stage.url + "/api/v1/bot/create", json={"name": name}, headers=bearer
             ) as answer:
                 await answer.read()
                 return answer.status
 
-        writes = [asyncio.ensure_future(create()) for _ in range(10)]
+        writes = [asyncio.ensure_future(create(f"bot {turn}")) for turn in range(10)]
         assert await asyncio.gather(*writes) == [200] * 10
         assert await stage.stop() == 0
         await gone(*workers.values())

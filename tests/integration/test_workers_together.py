@@ -10,10 +10,10 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from fleet_stage import ENVIRONMENT, FleetStage, serving, until
 
 from cbk_gateway.assembly import minter
 from cbk_gateway.settings.load import load
+from fleet_stage import ENVIRONMENT, FleetStage, serving, until
 
 CONNECTIONS = 8
 
@@ -34,9 +34,7 @@ class Line:
     async def ask(
         self, method: str, path: str, bearer: Mapping[str, str], body: object = None
     ) -> tuple[int, Any]:
-        async with self._session.request(
-            method, self._stage.url + path, json=body, headers=bearer
-        ) as answer:
+        async with self._session.request(method, self._stage.url + path, json=body, headers=bearer) as answer:
             return answer.status, orjson.loads(await answer.read())
 
 

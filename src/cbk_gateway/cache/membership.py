@@ -119,9 +119,17 @@ class Membership:
 
     async def start(self) -> None:
         """Join the others. A store that is away is joined when it comes back."""
+        if self._options.store_is_new:
+            await self._trust_register()
         await self._beat()
         self._feed.start()
         self._beater = asyncio.get_running_loop().create_task(self._beat_forever())
+
+    async def _trust_register(self) -> None:
+        """Say that the register is complete: nobody can hold a lease from before a store that is new."""
+        with contextlib.suppress(StoreFault):
+            told = await self._store.call(lambda client: client.info("server"))
+            await self._store.call(lambda client: client.set(_BIRTH, f"{told['run_id']} 0 restart"))
 
     async def stop(self, *, is_clean: bool) -> None:
         """Leave. Not cleanly when writes are left that nobody was told of: the others must then assume it."""

@@ -65,6 +65,8 @@ class CacheOptions:
         death_after_s: Seconds without a heartbeat after which a worker counts as dead, and everything
             remembered before is dropped, because it may have written while it could not say so.
             Default 5.
+        store_is_new: Whether this very process has just started the store, so that no other can know
+            anything from before; spares the first writes a wait of `lease_s`. Default false.
         cache_jsonl_walks: Whether JSON Lines answers that walk a whole collection are remembered, up to
             `max_entry_bytes`. Off by default: they are long and rarely asked for twice.
         compress: Whether gzip variants are prepared, in the background.
@@ -98,6 +100,7 @@ class CacheOptions:
     lease_s: float = 2.0
     heartbeat_s: float = 0.5
     death_after_s: float = 5.0
+    store_is_new: bool = False
     cache_jsonl_walks: bool = False
     compress: bool = True
     compress_min_bytes: int = 1024

@@ -20,6 +20,8 @@ app = App(
     help="An API gateway for the ChatBotKit API: identity, limits, exact caching, provable audit.",
     version=__version__,
     version_flags=["--version"],
+    # Ctrl-C is how following commands end: `main` gives it its exit code.
+    suppress_keyboard_interrupt=False,
 )
 app.command(serve.serve)
 app.command(demonstration.demo)

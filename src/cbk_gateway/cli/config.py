@@ -10,10 +10,12 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from cbk_gateway.assembly import validate
+from cbk_gateway.cli.config_diff import diff
 from cbk_gateway.cli.output import CONFIGURATION
 from cbk_gateway.settings.gateway import schema
 
-app = App(name="config", help="Check settings, and show what they may hold.")
+app = App(name="config", help="Check settings, compare them, and show what they may hold.")
+app.command(diff)
 
 
 @app.command

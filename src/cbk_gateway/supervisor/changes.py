@@ -48,7 +48,7 @@ def document_of(settings: GatewaySettings) -> dict[str, Any]:
     return settings.model_dump(mode="json")
 
 
-def hidden(value: object) -> object:
+def hidden(value: object) -> Any:  # noqa: ANN401 - of the shape of what is given
     """A value without anything that could be a secret."""
     match value:
         case str() if value.startswith("inline:"):

@@ -160,7 +160,8 @@ class WorkerProcess:
                 method, _BASE + target, headers=headers, data=body, timeout=bound, allow_redirects=False
             ) as answer:
                 return answer.status, answer.headers.get("Content-Type", ""), await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+        except (aiohttp.ClientError, TimeoutError, OSError, RuntimeError) as fault:
+            # The library's word for a session that was closed because the worker has ended is RuntimeError.
             message = f"worker {self.name} does not answer: {type(fault).__name__}"
             raise WorkerFault(message) from None
 

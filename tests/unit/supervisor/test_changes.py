@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
-from harness import settings_document
 
 from cbk_gateway.settings.load import load
 from cbk_gateway.supervisor.changes import differences, document_of, files_digest, hidden
 from cbk_gateway.supervisor.launch import revived
+from harness import settings_document
 
 
 def document(tmp_path: Path, **sections: Any) -> dict[str, Any]:
@@ -64,7 +64,9 @@ def test_a_renewed_certificate_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("one")
     file = tmp_path / "gateway.yaml"
     file.write_text(
-        yaml.safe_dump(settings_document("http://127.0.0.1:1", "embedded") | {"upstream": {"ca_file": "ca.pem"}})
+        yaml.safe_dump(
+            settings_document("http://127.0.0.1:1", "embedded") | {"upstream": {"ca_file": "ca.pem"}}
+        )
     )
     loaded = load(file)
     before = files_digest(loaded)

@@ -1,0 +1,244 @@
+"""Large bodies and many streams through the whole gateway: at constant memory, and whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from cbk_gateway.store import Store
+from harness import Stage, running
+
+PIECE = b"\xc3\xa9" * 32_768
+SHORT, LONG = 200 * 1024 * 1024, 1024 * 1024 * 1024
+MOST_GROWTH = 64 * 1024 * 1024
+EVENTS = 20
+RESULT = b'{"type":"result","data":{"text":"\xc3\xa9nd"}}\n'
+STREAM = b"".join(b'{"type":"token","data":{"token":"%d"}}\n' % one for one in range(EVENTS)) + RESULT
+
+
+class Remote:
+    """An upstream that swallows uploads, makes downloads out of nothing, and streams events piecemeal."""
+
+    def __init__(self, size: int = 0, events: bytes = STREAM) -> None:
+        self.size, self.events = size, events
+        self.received = 0
+        self.answered = 0
+        self.written = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=262_144, backlog=512)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await self._answer(head, reader, writer)
+        writer.close()
+
+    async def _answer(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line)
+        left = int(fields.get(b"content-length", b"0"))
+        is_upload = b"/upload " in head
+        while left:
+            piece = await reader.read(min(left, 262_144))
+            if not piece:
+                return
+            left -= len(piece)
+            self.received += len(piece) if is_upload else 0
+        if b"/download " in head:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % self.size)
+            for _ in range(self.size // len(PIECE)):
+                writer.write(PIECE)
+                await writer.drain()
+                self.written += len(PIECE)
+        elif b"/complete " in head:
+            kind = b"Content-Type: application/jsonl\r\nTransfer-Encoding: chunked\r\n\r\n"
+            writer.write(b"HTTP/1.1 200 OK\r\n" + kind)
+            for begin in range(0, len(self.events), 37):
+                piece = self.events[begin : begin + 37]
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+            self.answered += 1
+        else:
+            is_head = head.startswith(b"HEAD")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if is_head else b"{}"))
+        await writer.drain()
+
+
+@contextlib.asynccontextmanager
+async def behind(folder: Path, store_url: str, remote: Remote) -> AsyncIterator[Stage]:
+    async with remote.running() as url, running(folder, store_url, sandbox_url=url) as stage:
+        yield stage
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+SIZES = [
+    pytest.param(SHORT, id="200MB"),
+    pytest.param(LONG, id="1GB", marks=[pytest.mark.long, pytest.mark.timeout(600)]),
+]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_an_upload_passes_at_constant_memory(
+    tmp_path: Path, valkey_url: str, store: Store, client: aiohttp.ClientSession, size: int
+) -> None:
+    remote, most = Remote(), 0
+
+    async def file() -> AsyncIterator[bytes]:
+        nonlocal most
+        for _ in range(size // len(PIECE)):
+            yield PIECE
+            most = max(most, resident())
+
+    async with behind(tmp_path, valkey_url, remote) as stage:
+        before = resident()
+        fields = {
+            **stage.bearer(),
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(size),
+            "Expect": "100-continue",
+        }
+        url = f"{stage.url}/api/v1/file/f1/upload"
+        async with client.post(url, data=file(), headers=fields) as answer:
+            assert (answer.status, await answer.read()) == (200, b"{}")
+    assert remote.received == size
+    assert most - before < MOST_GROWTH
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_download_passes_at_constant_memory(
+    tmp_path: Path, valkey_url: str, store: Store, client: aiohttp.ClientSession, size: int
+) -> None:
+    received = most = 0
+    async with behind(tmp_path, valkey_url, Remote(size)) as stage:
+        before = resident()
+        url = f"{stage.url}/api/v1/file/f1/download"
+        async with client.get(url, headers=stage.bearer()) as answer:
+            async for piece in answer.content.iter_any():
+                received += len(piece)
+                most = max(most, resident())
+    assert received == size
+    assert most - before < MOST_GROWTH
+
+
+async def test_a_reader_that_stops_stops_the_upstream_and_not_the_memory(
+    tmp_path: Path, valkey_url: str, store: Store
+) -> None:
+    remote = Remote(SHORT)
+    async with behind(tmp_path, valkey_url, remote) as stage:
+        port = urlsplit(stage.url).port
+        head = (
+            f"GET /api/v1/file/f1/download HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {stage.token()}\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=65_536)
+        writer.write(head.encode() + b"\r\n")
+        assert b"200" in await reader.readline()
+        last = -1
+        async with asyncio.timeout(30):
+            # Stalled is when nothing more was taken from the upstream within some turns.
+            while last != remote.written:
+                last = remote.written
+                await asyncio.sleep(0.5)
+        assert 0 < remote.written < SHORT // 4
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("who", ["nobody", "globex"])
+async def test_what_is_refused_is_refused_before_its_body_is_read(stage: Stage, who: str) -> None:
+    """A client that waits for leave to send (RFC 9110 section 10.1.1) gets the refusal instead."""
+    secret = "garbage" if who == "nobody" else stage.token(who)
+    port = urlsplit(stage.url).port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = (
+        f"POST /api/v1/file/f1/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n"
+        "Content-Type: application/octet-stream\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+    )
+    writer.write(head.encode())
+    status = await asyncio.wait_for(reader.readline(), 20)
+    assert status.split()[1] == (b"401" if who == "nobody" else b"403")
+    assert not [record for record in stage.sandbox.requests if record.path.endswith("/upload")]
+    writer.close()
+
+
+async def read_stream(client: aiohttp.ClientSession, stage: Stage, fields: dict[str, str]) -> bytes:
+    url = f"{stage.url}/api/v1/conversation/complete"
+    async with client.post(url, json={"messages": []}, headers=fields) as answer:
+        assert answer.status == 200
+        return await answer.read()
+
+
+async def collect(answer: aiohttp.ClientResponse, received: bytearray) -> None:
+    async for piece in answer.content.iter_any():
+        received += piece
+
+
+async def test_streams_side_by_side_all_arrive_whole(tmp_path: Path, valkey_url: str, store: Store) -> None:
+    remote, connector = Remote(), aiohttp.TCPConnector(limit=0)
+    async with behind(tmp_path, valkey_url, remote) as stage:
+        async with aiohttp.ClientSession(connector=connector) as client:
+            fields = {**stage.bearer(), "Accept": "application/jsonl"}
+            answers = await asyncio.gather(*(read_stream(client, stage, fields) for _ in range(200)))
+        assert len(stage.gateway.parts.open_streams) == 0
+    assert set(answers) == {STREAM}
+    assert remote.answered == 200
+
+
+async def test_a_stream_without_its_result_ends_in_an_error_and_a_broken_connection(
+    tmp_path: Path, valkey_url: str, store: Store, client: aiohttp.ClientSession
+) -> None:
+    remote = Remote(events=STREAM.removesuffix(RESULT))
+    async with behind(tmp_path, valkey_url, remote) as stage:
+        url, fields = f"{stage.url}/api/v1/conversation/complete", stage.bearer()
+        received = bytearray()
+        async with client.post(
+            url, json={"messages": []}, headers={**fields, "Accept": "application/jsonl"}
+        ) as answer:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await collect(answer, received)
+    assert b'"type":"error"' in received.splitlines()[-1]
+
+
+async def test_requests_leave_nothing_behind(
+    stage: Stage, client: aiohttp.ClientSession, valkey_url: str
+) -> None:
+    """Reads, writes and streams in turn: neither tasks nor descriptors grow once all is warm."""
+    fields = {**stage.bearer(), "Accept": "application/json"}
+
+    async def one(number: int) -> None:
+        if number % 10 == 0:
+            url = f"{stage.url}/api/v1/bot/create"
+            async with client.post(url, json={"name": f"n{number}"}, headers=fields) as answer:
+                assert answer.status == 200
+        else:
+            async with client.get(
+                f"{stage.url}/api/v1/bot/list?take={number % 7 + 1}", headers=fields
+            ) as answer:
+                assert answer.status == 200
+                await answer.read()
+
+    async def batch(begin: int, count: int) -> None:
+        for start in range(begin, begin + count, 25):
+            await asyncio.gather(*(one(number) for number in range(start, start + 25)))
+        await stage.gateway.parts.background.drain(10)
+
+    await batch(0, 500)
+    tasks, descriptors = len(asyncio.all_tasks()), len(list(Path("/proc/self/fd").iterdir()))
+    await batch(500, 4500)
+    assert len(asyncio.all_tasks()) <= tasks + 10
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors + 10
