@@ -1,4 +1,4 @@
-"""Fixtures of the suites that need a whole gateway: loaded for every test from the root conftest's plugins."""
+"""Fixtures of the suites that need a whole gateway; the root conftest names this file as a plugin."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from cbk_gateway.audit.verify import keys_at, verify
+from cbk_gateway.store import Store
 from harness import ADMIN_TOKEN, KEYS, SIGNING_KEY, Stage, running, tenant
 
 FAR_TOO_MUCH = 1 << 60
@@ -47,7 +48,7 @@ async def until_short(stage: Stage) -> None:
 
 
 async def test_without_a_durable_intent_nothing_is_sent_and_reads_go_on(
-    tmp_path: Path, valkey_url: str
+    tmp_path: Path, valkey_url: str, store: Store
 ) -> None:
     async with running(tmp_path, valkey_url, audit={"reserve_bytes": FAR_TOO_MUCH}) as stage:
         await until_short(stage)
@@ -57,7 +58,9 @@ async def test_without_a_durable_intent_nothing_is_sent_and_reads_go_on(
         assert [one.method for one in stage.sandbox.requests] == ["GET"]
 
 
-async def test_a_tenant_that_may_writes_without_a_record(tmp_path: Path, valkey_url: str) -> None:
+async def test_a_tenant_that_may_writes_without_a_record(
+    tmp_path: Path, valkey_url: str, store: Store
+) -> None:
     tenants = (tenant("acme", audit_on_failure="allow"), tenant("globex"))
     short = {"reserve_bytes": FAR_TOO_MUCH}
     async with running(tmp_path, valkey_url, tenants=tenants, audit=short) as stage:
@@ -67,7 +70,7 @@ async def test_a_tenant_that_may_writes_without_a_record(tmp_path: Path, valkey_
 
 
 async def test_many_writes_at_once_are_all_recorded_and_the_journal_verifies(
-    tmp_path: Path, valkey_url: str
+    tmp_path: Path, valkey_url: str, store: Store
 ) -> None:
     async with running(tmp_path, valkey_url, audit={"segment_max_bytes": 1 << 20}) as stage:
         answers = await asyncio.gather(
@@ -98,7 +101,7 @@ async def test_many_writes_at_once_are_all_recorded_and_the_journal_verifies(
     ],
 )
 async def test_no_secret_and_no_key_is_in_the_journal(
-    tmp_path: Path, valkey_url: str, path: str, body: dict[str, Any]
+    tmp_path: Path, valkey_url: str, store: Store, path: str, body: dict[str, Any]
 ) -> None:
     tenants = (tenant("acme", audit_bodies=True),)
     async with running(tmp_path, valkey_url, tenants=tenants) as stage:

@@ -70,7 +70,8 @@ async def test_good_settings_are_valid(folder: Path) -> None:
 
 async def test_every_problem_is_told_at_once_with_file_key_and_remedy(folder: Path) -> None:
     (folder / "gateway.yaml").write_text(
-        "listen: {prot: 8080, port: eighty}\nupstream: {url: 'https://x'}\nidentity: {issuers: []}\nworkers: 0\n"
+        "listen: {prot: 8080, port: eighty}\nupstream: {url: 'https://x'}\n"
+        "identity: {issuers: []}\nworkers: 0\n"
     )
     ran = await run("config", "check", "--config", "gateway.yaml", cwd=folder)
     assert ran.code == 3

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from collections.abc import Callable
 
 import orjson
 import pytest
@@ -14,21 +15,22 @@ VALUE = "sk-0123456789abcdef"
 SECRET = Secret(VALUE)
 
 
-@pytest.mark.parametrize(
-    "shown",
-    [
-        repr(SECRET),
-        str(SECRET),
-        f"{SECRET}",
-        f"{SECRET:>40}",
-        "%s %r" % (SECRET, SECRET),  # noqa: UP031 - that way of formatting too
-        repr([SECRET]),
-        repr(Tenant("acme", "a", SECRET, next_key=SECRET)),
-        json.dumps({"key": SECRET}, default=str),
-        orjson.dumps({"key": SECRET}, default=str).decode(),
-    ],
-)
-def test_it_is_never_printed(shown: str) -> None:
+WAYS: dict[str, Callable[[Secret], str]] = {
+    "repr": repr,
+    "str": str,
+    "an f-string": lambda secret: f"{secret}",
+    "a padded f-string": lambda secret: f"{secret:>40}",
+    "the old way": lambda secret: "%s %r" % (secret, secret),  # noqa: UP031 - that way of formatting too
+    "inside a list": lambda secret: repr([secret]),
+    "inside a tenant": lambda secret: repr(Tenant("acme", "a", secret, next_key=secret)),
+    "JSON": lambda secret: json.dumps({"key": secret}, default=str),
+    "quick JSON": lambda secret: orjson.dumps({"key": secret}, default=str).decode(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_never_printed(way: str) -> None:
+    shown = WAYS[way](SECRET)
     assert VALUE not in shown
     assert VALUE[3:] not in shown
 
