@@ -114,7 +114,7 @@ async def test_risky_choices_are_warnings(folder: Path) -> None:
     (folder / "tenants.yaml").write_text(TENANTS.replace('["bot:*", "*:read"]', '["*"]'))
     ran = await run("config", "check", "--config", "gateway.yaml", cwd=folder, SIGNING="short")
     assert ran.code == 0
-    for risk in ("admin.host", "fewer than 32 bytes", "acme.scopes"):
+    for risk in ("admin.host", "shorter than 32 bytes", "acme.scopes"):
         assert risk in ran.err
 
 
