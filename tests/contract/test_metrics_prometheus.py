@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -33,7 +34,8 @@ RULES = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 DEADLINE_S = 60.0
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="needs Prometheus (Debian: prometheus)"
+    shutil.which("prometheus") is None and "CI" not in os.environ,
+    reason="needs Prometheus (Debian: prometheus)",
 )
 
 
