@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 JOBS ?= auto
 
-.PHONY: help demo check test lint types format docs bench dist clean
+.PHONY: help demo check test long lint types format docs bench dist clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ check: $(RUNTIME) ## Tour the demo and check every step
 
 test: $(DEV) ## Run every test, in parallel
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+long: $(DEV) ## Run the long forms of the suites: soaks, crash rounds, saturation
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m long
 
 lint: $(DEV) ## Check style and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
