@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 JOBS ?= auto
 
-.PHONY: help demo check test long lint types format docs bench dist clean
+.PHONY: help demo check test long lint types format docs bench panels dist clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,15 +40,20 @@ format: $(DEV) ## Format the code
 
 docs: $(DEV) ## Write the generated parts of the README and the settings schema anew
 	@$(BIN)/python -m cbk_gateway.documentation README.md
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.scale --write >/dev/null
 
 bench: $(DEV) ## Measure against nginx+Lua and fastify, side by side
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+panels: $(DEV) ## Print what every panel and alert shows for the demo's traffic (needs Prometheus)
+	@PYTHONPATH=tests $(BIN)/python -m panels_shown
 
 dist: $(DEV) ## Build the wheel and the source distribution into dist/
 	@$(BIN)/python -m build --outdir dist .
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/dropin/node_modules
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/dropin/node_modules \
+		deploy/checks/node_modules grafana/schema-check/node_modules
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "cbk-gateway needs Python 3.11 or newer; none was found on PATH" >&2; exit 1; }

@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from grafana.blocks import GREEN, RED, YELLOW, Dashboard, Panel, Query, Variable, quantiles, row
-
-I = '{instance=~"$instance"}'  # noqa: E741 - short, for it stands in every expression
-
-
-def _rate(metric: str, by: str) -> str:
-    return f"sum by ({by}) (rate({metric}{I}[$__rate_interval]))"
-
-
-def _total(metric: str) -> str:
-    return f"sum(rate({metric}{I}[$__rate_interval]))"
-
+from grafana.expressions import I, rate, total
 
 _JOURNAL = (
     row("Journal"),
@@ -60,14 +50,14 @@ _JOURNAL = (
         "timeseries",
         "Records made durable",
         "And the bytes they take.",
-        (Query(_total("cbk_gateway_audit_records_total"), "records"),),
+        (Query(total("cbk_gateway_audit_records_total"), "records"),),
         unit="ops",
     ),
     Panel(
         "timeseries",
         "Outcomes of writes",
         "`unknown` is what nobody can say: look these up in the journal.",
-        (Query(_rate("cbk_gateway_audit_outcomes_total", "outcome"), "{{outcome}}"),),
+        (Query(rate("cbk_gateway_audit_outcomes_total", "outcome"), "{{outcome}}"),),
         unit="ops",
         is_stacked=True,
     ),
@@ -76,8 +66,8 @@ _JOURNAL = (
         "Writes refused or unjournalled",
         "By why the intent could not be made durable, and what the tenant's policy says.",
         (
-            Query(_rate("cbk_gateway_audit_refused_writes_total", "reason"), "refused: {{reason}}"),
-            Query(_rate("cbk_gateway_audit_unjournalled_writes_total", "reason"), "let through: {{reason}}"),
+            Query(rate("cbk_gateway_audit_refused_writes_total", "reason"), "refused: {{reason}}"),
+            Query(rate("cbk_gateway_audit_unjournalled_writes_total", "reason"), "let through: {{reason}}"),
         ),
         unit="ops",
         alerts=("JournalFailing", "WritesNotJournalled"),
@@ -118,7 +108,7 @@ _JOURNAL = (
         "timeseries",
         "Records lost",
         "Before they were durable. An outcome lost leaves an intent open until the next start.",
-        (Query(_rate("cbk_gateway_audit_dropped_records_total", "kind"), "{{kind}}"),),
+        (Query(rate("cbk_gateway_audit_dropped_records_total", "kind"), "{{kind}}"),),
         unit="ops",
         alerts=("IntentsWithoutOutcome",),
     ),
@@ -127,7 +117,7 @@ _JOURNAL = (
         "Journal's growth",
         "Bytes per second, and segments begun in the hour.",
         (
-            Query(_total("cbk_gateway_audit_journal_bytes_total"), "bytes per second"),
+            Query(total("cbk_gateway_audit_journal_bytes_total"), "bytes per second"),
             Query(
                 f"sum by (reason) (increase(cbk_gateway_audit_segments_total{I}[1h]))", "segments {{reason}}"
             ),
@@ -162,8 +152,8 @@ _STORE = (
         "Calls per second",
         "Answered calls, and round trips for decisions of limits.",
         (
-            Query(_total("cbk_gateway_store_call_seconds_count"), "all"),
-            Query(_total("cbk_gateway_limit_store_calls_total"), "for limits"),
+            Query(total("cbk_gateway_store_call_seconds_count"), "all"),
+            Query(total("cbk_gateway_limit_store_calls_total"), "for limits"),
         ),
         unit="ops",
     ),
@@ -171,7 +161,7 @@ _STORE = (
         "timeseries",
         "Calls without an answer",
         "`open` was not even asked, because the store failed just before.",
-        (Query(_rate("cbk_gateway_store_errors_total", "trouble"), "{{trouble}}"),),
+        (Query(rate("cbk_gateway_store_errors_total", "trouble"), "{{trouble}}"),),
         unit="ops",
         empty="every call was answered",
         alerts=("StoreUnavailable",),
@@ -190,7 +180,7 @@ _STORE = (
         "To the store, of all kinds.",
         (
             Query(
-                f"{_total('cbk_gateway_store_call_seconds_count')} / {_total('cbk_gateway_requests_total')}",
+                f"{total('cbk_gateway_store_call_seconds_count')} / {total('cbk_gateway_requests_total')}",
                 "calls per request",
             ),
         ),
@@ -204,7 +194,7 @@ _IDENTITY = (
         "timeseries",
         "Tokens looked at",
         "Verified, remembered from before, or why refused.",
-        (Query(_rate("cbk_gateway_identity_verifications_total", "result"), "{{result}}"),),
+        (Query(rate("cbk_gateway_identity_verifications_total", "result"), "{{result}}"),),
         unit="ops",
         empty="no token yet",
         is_stacked=True,

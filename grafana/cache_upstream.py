@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from grafana.blocks import BLUE, GREEN, RED, YELLOW, Dashboard, Panel, Query, Variable, quantiles, row
+from grafana.expressions import RT, I, narrowed, rate, total
 
-I = '{instance=~"$instance"}'  # noqa: E741 - short, for it stands in every expression
-RT = '{instance=~"$instance", tenant=~"$tenant", resource=~"$resource"}'
-_FOUND = RT[:-1] + ', cache=~"hit|stale|collapsed"}'
-_ASKED = RT[:-1] + ', cache!~"none|bypass"}'
-_FAILED = I[:-1] + ', status=~"5.."}'
-
-
-def _rate(metric: str, by: str, selector: str = I) -> str:
-    return f"sum by ({by}) (rate({metric}{selector}[$__rate_interval]))"
-
-
-def _total(metric: str) -> str:
-    return f"sum(rate({metric}{I}[$__rate_interval]))"
+_FOUND = narrowed(RT, 'cache=~"hit|stale|collapsed"')
+_ASKED = narrowed(RT, 'cache!~"none|bypass"')
+_FAILED = narrowed(I, 'status=~"5.."')
 
 
 _CACHE_GLANCE = (
@@ -78,8 +69,8 @@ _CACHE = (
         "Hits by tier",
         "l1 is the worker's memory, l2 the store, shared what is the same for all accounts.",
         (
-            Query(_rate("cbk_gateway_cache_hits_total", "tier"), "{{tier}}"),
-            Query(_total("cbk_gateway_cache_collapsed_total"), "collapsed"),
+            Query(rate("cbk_gateway_cache_hits_total", "tier"), "{{tier}}"),
+            Query(total("cbk_gateway_cache_collapsed_total"), "collapsed"),
         ),
         unit="reqps",
         empty="no hit yet",
@@ -90,8 +81,8 @@ _CACHE = (
         "Misses and passes",
         "Misses fetch and remember; passes are never remembered.",
         (
-            Query(_rate("cbk_gateway_cache_misses_total", "reason"), "miss: {{reason}}"),
-            Query(_rate("cbk_gateway_cache_passes_total", "reason"), "pass: {{reason}}"),
+            Query(rate("cbk_gateway_cache_misses_total", "reason"), "miss: {{reason}}"),
+            Query(rate("cbk_gateway_cache_passes_total", "reason"), "pass: {{reason}}"),
         ),
         unit="reqps",
         empty="no miss yet",
@@ -101,7 +92,7 @@ _CACHE = (
         "timeseries",
         "Fills",
         "Stored, or why not. `moved` is a write that came in between.",
-        (Query(_rate("cbk_gateway_cache_stores_total", "result"), "{{result}}"),),
+        (Query(rate("cbk_gateway_cache_stores_total", "result"), "{{result}}"),),
         unit="ops",
         empty="no fill yet",
         is_stacked=True,
@@ -110,7 +101,7 @@ _CACHE = (
         "timeseries",
         "Invalidations",
         "By cause.",
-        (Query(_rate("cbk_gateway_cache_invalidations_total", "cause"), "{{cause}}"),),
+        (Query(rate("cbk_gateway_cache_invalidations_total", "cause"), "{{cause}}"),),
         unit="ops",
         empty="nothing invalidated yet",
         is_stacked=True,
@@ -137,14 +128,14 @@ _CACHE = (
         "timeseries",
         "Bytes stored",
         "Answers written to the store.",
-        (Query(_total("cbk_gateway_cache_stored_bytes_total"), "stored"),),
+        (Query(total("cbk_gateway_cache_stored_bytes_total"), "stored"),),
         unit="Bps",
     ),
     Panel(
         "timeseries",
         "Stale answers",
         "Served past their lifetime, while being fetched anew or because the upstream failed.",
-        (Query(_rate("cbk_gateway_cache_stale_served_total", "kind"), "{{kind}}"),),
+        (Query(rate("cbk_gateway_cache_stale_served_total", "kind"), "{{kind}}"),),
         unit="reqps",
         empty="no stale answer served",
     ),
@@ -152,7 +143,7 @@ _CACHE = (
         "timeseries",
         "Evictions",
         "Answers that gave way to others: the memory allowed is too small when this is high.",
-        (Query(_rate("cbk_gateway_cache_evictions_total", "tier"), "{{tier}}"),),
+        (Query(rate("cbk_gateway_cache_evictions_total", "tier"), "{{tier}}"),),
         unit="ops",
         empty="nothing evicted",
     ),
@@ -164,7 +155,7 @@ _UPSTREAM = (
         "timeseries",
         "Answers by status",
         "Of attempts, so retried ones count each time.",
-        (Query(_rate("cbk_gateway_upstream_answers_total", "status"), "{{status}}"),),
+        (Query(rate("cbk_gateway_upstream_answers_total", "status"), "{{status}}"),),
         unit="reqps",
         empty="no answer yet",
         is_stacked=True,
@@ -173,7 +164,7 @@ _UPSTREAM = (
         "timeseries",
         "Calls without an answer",
         "`unknown` means that the upstream may have done the work.",
-        (Query(_rate("cbk_gateway_upstream_faults_total", "cause, outcome"), "{{cause}} ({{outcome}})"),),
+        (Query(rate("cbk_gateway_upstream_faults_total", "cause, outcome"), "{{cause}} ({{outcome}})"),),
         unit="reqps",
         empty="every call was answered",
         alerts=("UpstreamOutcomesUnknown",),
@@ -231,9 +222,9 @@ _UPSTREAM = (
         "Attempts and retries",
         "Retries paid from the budget, and those that cost nothing because nothing was sent.",
         (
-            Query(_total("cbk_gateway_upstream_attempts_total"), "attempts"),
+            Query(total("cbk_gateway_upstream_attempts_total"), "attempts"),
             Query(
-                _rate("cbk_gateway_upstream_retries_total", "cause, paid"), "retry: {{cause}}, paid: {{paid}}"
+                rate("cbk_gateway_upstream_retries_total", "cause, paid"), "retry: {{cause}}, paid: {{paid}}"
             ),
         ),
         unit="reqps",
@@ -278,7 +269,7 @@ _CONNECTIONS = (
         "timeseries",
         "Connections refused",
         "By cause.",
-        (Query(_rate("cbk_gateway_upstream_connect_failures_total", "cause"), "{{cause}}"),),
+        (Query(rate("cbk_gateway_upstream_connect_failures_total", "cause"), "{{cause}}"),),
         unit="ops",
         empty="every connection could be had",
         alerts=("UpstreamDown",),
@@ -288,7 +279,7 @@ _CONNECTIONS = (
         "timeseries",
         "Relayed streams ended",
         "As seen from the upstream's side.",
-        (Query(_rate("cbk_gateway_upstream_stream_endings_total", "ending"), "{{ending}}"),),
+        (Query(rate("cbk_gateway_upstream_stream_endings_total", "ending"), "{{ending}}"),),
         unit="ops",
         empty="no stream ended yet",
         width=6,
@@ -297,7 +288,7 @@ _CONNECTIONS = (
         "timeseries",
         "Shield against duplicates",
         "What it did with writes that came twice.",
-        (Query(_rate("cbk_gateway_upstream_shield_decisions_total", "decision"), "{{decision}}"),),
+        (Query(rate("cbk_gateway_upstream_shield_decisions_total", "decision"), "{{decision}}"),),
         unit="ops",
         empty="no write has asked it yet",
         width=24,

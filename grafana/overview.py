@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from grafana.blocks import BLUE, GREEN, RED, YELLOW, Dashboard, Panel, Query, Variable, quantiles, row
+from grafana.expressions import IT, RT, I, narrowed, rate, total
 
-I = '{instance=~"$instance"}'  # noqa: E741 - short, for it stands in every expression
-RT = '{instance=~"$instance", tenant=~"$tenant", resource=~"$resource"}'
-IT = '{instance=~"$instance", tenant=~"$tenant"}'
-
-
-def _rate(metric: str, selector: str, by: str) -> str:
-    return f"sum by ({by}) (rate({metric}{selector}[$__rate_interval]))"
-
-
-_ERRORS = RT[:-1] + ', status=~"5.."}'
+_ERRORS = narrowed(RT, 'status=~"5.."')
 
 _GLANCE = (
     row("At a glance"),
@@ -21,7 +13,7 @@ _GLANCE = (
         "stat",
         "Requests per second",
         "All requests answered, refusals included.",
-        (Query(f"sum(rate(cbk_gateway_requests_total{RT}[$__rate_interval]))"),),
+        (Query(total("cbk_gateway_requests_total", RT)),),
         unit="reqps",
         empty="no request yet",
         steps=((None, BLUE),),
@@ -98,7 +90,7 @@ _TRAFFIC = (
         "timeseries",
         "Requests by status",
         "499 is a client that left before its answer.",
-        (Query(_rate("cbk_gateway_requests_total", RT, "status"), "{{status}}"),),
+        (Query(rate("cbk_gateway_requests_total", "status", RT), "{{status}}"),),
         unit="reqps",
         empty="no request yet",
         is_stacked=True,
@@ -107,7 +99,7 @@ _TRAFFIC = (
         "timeseries",
         "Requests by cache",
         "How the cache dealt with them; none is for what is not cacheable.",
-        (Query(_rate("cbk_gateway_requests_total", RT, "cache"), "{{cache}}"),),
+        (Query(rate("cbk_gateway_requests_total", "cache", RT), "{{cache}}"),),
         unit="reqps",
         empty="no request yet",
         is_stacked=True,
@@ -116,7 +108,7 @@ _TRAFFIC = (
         "timeseries",
         "Refusals by reason",
         "Requests the gateway answered with an error of its own.",
-        (Query(_rate("cbk_gateway_refusals_total", IT, "reason, status"), "{{status}} {{reason}}"),),
+        (Query(rate("cbk_gateway_refusals_total", "reason, status", IT), "{{status}} {{reason}}"),),
         unit="reqps",
         empty="nothing refused yet",
         is_stacked=True,
@@ -127,7 +119,7 @@ _TRAFFIC = (
         "The ten operations with most requests.",
         (
             Query(
-                f"topk(10, {_rate('cbk_gateway_requests_total', RT, 'resource, action')})",
+                f"topk(10, {rate('cbk_gateway_requests_total', 'resource, action', RT)})",
                 "{{resource}}:{{action}}",
             ),
         ),
@@ -140,8 +132,8 @@ _TRAFFIC = (
         "Bytes in and out",
         "Bodies only.",
         (
-            Query(f"sum(rate(cbk_gateway_request_body_bytes_total{IT}[$__rate_interval]))", "received"),
-            Query(f"sum(rate(cbk_gateway_response_body_bytes_total{IT}[$__rate_interval]))", "sent"),
+            Query(total("cbk_gateway_request_body_bytes_total", IT), "received"),
+            Query(total("cbk_gateway_response_body_bytes_total", IT), "sent"),
         ),
         unit="Bps",
         empty="no body yet",
@@ -202,7 +194,7 @@ _STREAMS = (
         "timeseries",
         "Streams ended",
         "By how they ended, as the client saw it.",
-        (Query(_rate("cbk_gateway_stream_endings_total", I, "ending"), "{{ending}}"),),
+        (Query(rate("cbk_gateway_stream_endings_total", "ending"), "{{ending}}"),),
         unit="ops",
         empty="no stream ended yet",
         width=6,
@@ -282,6 +274,22 @@ _SATURATION = (
         "File descriptors by worker.",
         (Query(f"cbk_gateway_open_files{I}", "worker {{worker}}"),),
     ),
+    Panel(
+        "timeseries",
+        "Requests shed",
+        "Refused with 503 because an event loop ran late: streams first, then writes, then other reads.",
+        (Query(rate("cbk_gateway_requests_shed_total", "kind"), "{{kind}}"),),
+        unit="reqps",
+        empty="seen by fewer than two scrapes",
+    ),
+    Panel(
+        "timeseries",
+        "Answered from their bytes",
+        "Requests that took the short way. `differed` must be 0: the long way said otherwise.",
+        (Query(rate("cbk_gateway_hot_path_answers_total", "kind"), "{{kind}}"),),
+        unit="reqps",
+        empty="seen by fewer than two scrapes",
+    ),
 )
 
 _CONFIGURATION = (
@@ -331,7 +339,7 @@ _CONFIGURATION = (
         "timeseries",
         "Log lines dropped",
         "The log's reader is too slow.",
-        (Query(f"sum(rate(cbk_gateway_log_lines_dropped_total{I}[$__rate_interval]))", "dropped"),),
+        (Query(total("cbk_gateway_log_lines_dropped_total"), "dropped"),),
         unit="ops",
         width=5,
         height=6,

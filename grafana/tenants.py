@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from grafana.blocks import GREEN, RED, YELLOW, Dashboard, Panel, Query, Variable, row
+from grafana.expressions import IT, RT, I, narrowed, rate
 
-RT = '{instance=~"$instance", tenant=~"$tenant", resource=~"$resource"}'
-IT = '{instance=~"$instance", tenant=~"$tenant"}'
-I = '{instance=~"$instance"}'  # noqa: E741 - short, for it stands in every expression
-_REFUSED = IT[:-1] + ', outcome!="admitted"}'
-_ADMITTED = IT[:-1] + ', outcome="admitted"}'
-
-
-def _rate(metric: str, selector: str, by: str) -> str:
-    return f"sum by ({by}) (rate({metric}{selector}[$__rate_interval]))"
+_REFUSED = narrowed(IT, 'outcome!="admitted"')
+_ADMITTED = narrowed(IT, 'outcome="admitted"')
 
 
 _TALKERS = (
@@ -23,7 +17,7 @@ _TALKERS = (
         "The ten tenants with most requests.",
         (
             Query(
-                f"topk(10, {_rate('cbk_gateway_requests_total', RT, 'tenant')})",
+                f"topk(10, {rate('cbk_gateway_requests_total', 'tenant', RT)})",
                 "{{tenant}}",
                 is_instant=True,
             ),
@@ -66,7 +60,7 @@ _LIMITS = (
         "timeseries",
         "Admitted per second",
         "Compare with the rates beside it. A request may cost more than one token.",
-        (Query(_rate("cbk_gateway_limit_decisions_total", _ADMITTED, "tenant"), "{{tenant}}"),),
+        (Query(rate("cbk_gateway_limit_decisions_total", "tenant", _ADMITTED), "{{tenant}}"),),
         unit="reqps",
         empty="nothing admitted yet",
     ),
@@ -100,7 +94,7 @@ _LIMITS = (
         "By tenant, kind and policy. `unavailable` means that the store was away and the policy says deny.",
         (
             Query(
-                _rate("cbk_gateway_limit_decisions_total", _REFUSED, "tenant, outcome, policy"),
+                rate("cbk_gateway_limit_decisions_total", "tenant, outcome, policy", _REFUSED),
                 "{{tenant}} {{outcome}} {{policy}}",
             ),
         ),
@@ -115,7 +109,7 @@ _LIMITS = (
         "What limits that only watch would have refused.",
         (
             Query(
-                _rate("cbk_gateway_limit_shadow_refusals_total", IT, "tenant, policy"),
+                rate("cbk_gateway_limit_shadow_refusals_total", "tenant, policy", IT),
                 "{{tenant}} {{policy}}",
             ),
         ),
@@ -176,19 +170,24 @@ _KEYS = (
         "timeseries",
         "Refusals by tenant",
         "All reasons together; tenant `none` is callers nobody knows.",
-        (Query(_rate("cbk_gateway_refusals_total", IT, "tenant, status"), "{{tenant}} {{status}}"),),
+        (Query(rate("cbk_gateway_refusals_total", "tenant, status", IT), "{{tenant}} {{status}}"),),
         unit="reqps",
         empty="nothing refused yet",
         width=6,
     ),
     Panel(
         "timeseries",
-        "Next keys ready",
-        "Next keys that the upstream has accepted often enough to be promoted.",
+        "Keys in rotation",
+        "Next keys accepted often enough to be promoted, and those promoted or dropped, by whom.",
         (
             Query(
                 f"sum by (tenant) (increase(cbk_gateway_tenant_next_key_ready_total{IT}[$__rate_interval]))",
-                "{{tenant}}",
+                "{{tenant}} ready",
+            ),
+            Query(
+                "sum by (tenant, outcome, by) "
+                f"(increase(cbk_gateway_tenant_rotations_total{IT}[$__rate_interval]))",
+                "{{tenant}} {{outcome}} by {{by}}",
             ),
         ),
         empty="no key is being rotated",
@@ -198,7 +197,7 @@ _KEYS = (
         "timeseries",
         "Keys the upstream refuses",
         "Answers 401 to the current or the next key of a tenant.",
-        (Query(_rate("cbk_gateway_tenant_key_refusals_total", IT, "tenant, which"), "{{tenant}} {{which}}"),),
+        (Query(rate("cbk_gateway_tenant_key_refusals_total", "tenant, which", IT), "{{tenant}} {{which}}"),),
         unit="ops",
         empty="no key was refused",
         width=6,
@@ -221,7 +220,7 @@ _KEYS = (
         "By tenant, and whether the request was refused.",
         (
             Query(
-                _rate("cbk_gateway_tenant_foreign_objects_total", IT, "tenant, refused"),
+                rate("cbk_gateway_tenant_foreign_objects_total", "tenant, refused", IT),
                 "{{tenant}} refused: {{refused}}",
             ),
         ),

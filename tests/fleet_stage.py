@@ -34,6 +34,16 @@ ENVIRONMENT = {
     **{f"TEST_KEY_{name.upper()}": key for name, key in KEYS.items()},
 }
 
+_ACTIVATION = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "data", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Passes a socket on as systemd does: as descriptor 3, with the id of the process that becomes the program.
+
+Its arguments are the descriptor and the program with its own."""
+
 
 async def until(condition: Callable[[], Awaitable[Any]], patience_s: float = PATIENCE_S) -> Any:
     """Ask until the answer is true; the deadline is for a machine that is very busy."""
@@ -173,9 +183,20 @@ def tenants_document(*names: str, **changes: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def serving(
-    folder: Path, store_url: str = "embedded", *, workers: int = 2, **sections: Mapping[str, object]
+    folder: Path,
+    store_url: str = "embedded",
+    *,
+    workers: int = 2,
+    environ: Mapping[str, str] | None = None,
+    activated_by: int | None = None,
+    **sections: Mapping[str, object],
 ) -> AsyncIterator[FleetStage]:
-    """`serve` with several workers, ready. It is killed at the end if the test has not ended it."""
+    """`serve` with several workers, ready. It is killed at the end if the test has not ended it.
+
+    Args:
+        environ: More variables of its environment.
+        activated_by: Descriptor of a listening socket that it is passed as a service manager would.
+    """
     accounts = {key: f"{name}-account" for name, key in KEYS.items()}
     async with Sandbox(accounts, {}) as sandbox, aiohttp.ClientSession() as session:
         logging = {"logging": {"access": False, "form": "json"}}
@@ -183,12 +204,15 @@ async def serving(
         (folder / "gateway.yaml").write_text(yaml.safe_dump(document))
         if not (folder / "tenants.yaml").exists():
             (folder / "tenants.yaml").write_text(orjson.dumps(tenants_document("acme", "globex")).decode())
+        before = (sys.executable, "-c", _ACTIVATION, str(activated_by)) if activated_by is not None else ()
         process = await asyncio.create_subprocess_exec(
+            *before,
             *(sys.executable, "-m", "cbk_gateway", "serve", "--config", "gateway.yaml"),
             *("--workers", str(workers)),
             cwd=folder,
-            env=os.environ | ENVIRONMENT | {"TMPDIR": str(folder)},
+            env=os.environ | ENVIRONMENT | {"TMPDIR": str(folder)} | dict(environ or {}),
             stderr=asyncio.subprocess.PIPE,
+            pass_fds=(activated_by,) if activated_by is not None else (),
         )
         stage = FleetStage(process, folder, sandbox, session)
         reading = asyncio.get_running_loop().create_task(_read(process, stage.events))

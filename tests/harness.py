@@ -6,6 +6,7 @@ Real sockets, real store, real journal; tokens are minted as in production. Noth
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ ADMIN_TOKEN = "an-operators-token-for-tests"
 KEYS = {name: f"sk-{name}-" + "0123456789abcdef" * 3 for name in ("acme", "globex", "partner", "mallory")}
 CHILDREN = {"partner": {"user_child1": "one@example.com", "user_child2": "two@example.com"}}
 ISSUER = "cbk-gateway"
+# The whole suite must pass with the hot path on, off, and verifying: TEST_HOT_PATH=off make test.
+_FORCED = {"hot_path": os.environ["TEST_HOT_PATH"]} if "TEST_HOT_PATH" in os.environ else {}
 
 
 def tenant(name: str, **changes: Any) -> Tenant:
@@ -92,7 +95,7 @@ class Stage:
 def settings_document(sandbox_url: str, store_url: str, **sections: Mapping[str, object]) -> dict[str, Any]:
     """A settings file's content for tests; `sections` are merged into it, one level deep."""
     document: dict[str, Any] = {
-        "listen": {"port": 0, "drain_s": 2},
+        "listen": {"port": 0, "drain_s": 2, **_FORCED},
         "admin": {"port": 0, "tokens": [{"name": "tester", "token": "env:TEST_ADMIN", "role": "admin"}]},
         "upstream": {"url": sandbox_url, "path_prefix": "/api/v1", "connect_timeout_s": 2},
         "store": {"url": store_url, "timeout_ms": 2000},
@@ -130,6 +133,8 @@ async def running(
         chosen = usual_tenants() if tenants is None else tenants
         async with Gateway(loaded, tenants=chosen) as gateway:
             yield Stage(gateway, sandbox, folder)
+            hot_path = gateway.parts.hot_path
+            assert hot_path is None or hot_path.differences == 0
 
 
 def free_port() -> int:

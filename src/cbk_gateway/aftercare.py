@@ -1,4 +1,4 @@
-"""What the journal needs besides being written: retention, sinks, and questions about unknown outcomes.
+"""What the journal needs besides writes: retention, sinks, questions about doubts, the configuration.
 
 Started after the upstream, because questions are asked there, and stopped before it. Every process of a
 gateway runs this over the one journal. Retention and the sinks of all chains belong to the process that
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,12 +20,15 @@ from typing import Final
 import orjson
 import structlog
 
+from cbk_gateway import __version__
 from cbk_gateway.audit import Journal
 from cbk_gateway.audit.resolver import Evidence, Question, Resolver
 from cbk_gateway.audit.upkeep import Upkeep
 from cbk_gateway.parties import Tenant
 from cbk_gateway.parts import Parts
+from cbk_gateway.settings.gateway import GatewaySettings
 from cbk_gateway.telemetry import new_request_id
+from cbk_gateway.tenancy import Change
 from cbk_gateway.upstream import Call, StreamBroken, UpstreamFault, outgoing_headers
 from cbk_gateway.upstream.answer import AnswerTooLarge
 
@@ -35,6 +39,7 @@ TURN_EVERY_S: Final = 5.0
 """Between two looks whether the process that sweeps and ships has ended."""
 LOOK_BACK: Final = timedelta(days=7)
 MAX_OBJECT_BYTES: Final = 4 * 1024**2
+_MOST_NAMED: Final = 100
 
 _log = structlog.get_logger(__name__)
 
@@ -167,6 +172,24 @@ class Aftercare:
             if self._must_ask_again:
                 await asyncio.sleep(AGAIN_S)
                 doubts.set()
+
+
+def started(settings: GatewaySettings, tenants: int) -> dict[str, object]:
+    """What is recorded of a start: the version, and a digest by which two configurations are told apart."""
+    document = orjson.dumps(settings.model_dump(mode="json"), option=orjson.OPT_SORT_KEYS)
+    return {
+        "what": "started",
+        "version": __version__,
+        "settings_sha256": hashlib.sha256(document).hexdigest(),
+        "tenants": tenants,
+    }
+
+
+def tenants_changed(change: Change) -> dict[str, object]:
+    """What is recorded of a change of the tenants: which, at most a hundred of each."""
+    groups = {"added": change.added, "changed": change.changed, "removed": change.removed}
+    named = {name: sorted(group)[:_MOST_NAMED] for name, group in groups.items() if group}
+    return {"what": "tenants", "version": change.version, **named}
 
 
 @contextlib.contextmanager

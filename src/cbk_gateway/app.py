@@ -17,25 +17,28 @@ from aiohttp import web
 
 from cbk_gateway import __version__, assembly, repeats
 from cbk_gateway.admin import AdminPort
-from cbk_gateway.aftercare import Aftercare
-from cbk_gateway.audit import Journal
+from cbk_gateway.aftercare import Aftercare, started, tenants_changed
+from cbk_gateway.audit import Journal, JournalOptions
+from cbk_gateway.breaks import Breaks
 from cbk_gateway.cache import Cache
+from cbk_gateway.data_server import GatewayServer, require_compiled_parser
 from cbk_gateway.errors import Refusal
 from cbk_gateway.hotpath import HotPath
 from cbk_gateway.identity import Identity, Minter, Revocation
 from cbk_gateway.limits import Limiter
-from cbk_gateway.listener import GatewayServer, require_compiled_parser
 from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.pipeline import Pipeline
-from cbk_gateway.server import Doors, OwnDoors
+from cbk_gateway.server import Doors, OwnDoors, Port, UnixPort
 from cbk_gateway.settings.load import Loaded
+from cbk_gateway.shedding import LOOK_EVERY_S, Shedding
 from cbk_gateway.store import Store, open_store
 from cbk_gateway.telemetry import AccessLog, Metrics, open_tracer, report_process, watch_loop_lag
 from cbk_gateway.tenancy import Change, Registry
 from cbk_gateway.tenancy.credentials import Credentials
 from cbk_gateway.tenancy.directory import Directory
 from cbk_gateway.tenancy.ownership import Ownership
+from cbk_gateway.tenancy.promotion import Promotion
 from cbk_gateway.upstream import Upstream
 from cbk_gateway.watching import Watch, count_connections
 
@@ -85,6 +88,7 @@ class Gateway:
         self._tenants = tenants
         self._doors: Doors = doors if doors is not None else OwnDoors()
         self._idle_grace_s = 0.0
+        self._ports: tuple[Port | UnixPort, ...] = ()
         self._stack = contextlib.AsyncExitStack()
         self.parts: Parts
         self.store: Store
@@ -141,12 +145,22 @@ class Gateway:
         self.parts.metrics.runtime.reload(outcome, time.time())
         return is_usable
 
+    async def renew_certificates(self) -> None:
+        """Read the ports' certificates again at once. Connections keep what they began with.
+
+        Raises:
+            OSError: One cannot be used; that port keeps its own.
+        """
+        for port in self._ports:
+            await port.renew()
+
     async def _start_parts(self) -> Parts:
         loaded, settings, enter = self.loaded, self.loaded.settings, self._stack.push_async_callback
         metrics = Metrics(
             tenant_cap=settings.telemetry.tenant_cap,
             labels_off=frozenset(settings.telemetry.labels_off),
             worker=self.identification.worker,
+            is_enabled=settings.telemetry.metrics,
         )
         tracer = open_tracer(assembly.tracing_options(loaded))
         if tracer is not None:
@@ -174,7 +188,10 @@ class Gateway:
             metrics.tenancy.source_recovered(source)
         metrics.runtime.configured(self.identification.started_at)
 
-        identity = Identity(assembly.identity_options(loaded, self.minter), self.store, metrics.identity)
+        breaks = Breaks()
+        identity = Identity(
+            assembly.identity_options(loaded, self.minter), self.store, metrics.identity, breaks=breaks
+        )
         enter(identity.stop)
         await identity.start()
 
@@ -184,16 +201,19 @@ class Gateway:
 
         # An embedded store has just been started by this process, and nobody else knows it.
         cache_options = replace(assembly.cache_options(loaded), store_is_new=self.store.url is not None)
-        cache = Cache(self.store, cache_options, metrics.cache)
+        cache = Cache(self.store, cache_options, metrics.cache, breaks=breaks)
         enter(cache.stop)
         await cache.start()
 
         journal_options = assembly.journal_options(loaded)
-        journal: Journal | None = None
-        if settings.audit.enabled:
-            journal = Journal(journal_options, metrics.audit, f"w{self.identification.worker}")
-            enter(journal.stop)
-            await journal.start()
+        journal = await self._open_journal(journal_options, metrics) if settings.audit.enabled else None
+
+        promotion_options = assembly.tenancy_options(loaded).promotion
+        if promotion_options is not None:
+            promotion = Promotion(self.directory, promotion_options, journal.record if journal else None)
+            credentials.on_next_judged(promotion.note)
+            enter(promotion.stop)
+            promotion.start()
 
         upstream = Upstream(assembly.upstream_options(loaded), metrics.upstream)
         enter(upstream.stop)
@@ -218,10 +238,14 @@ class Gateway:
             fingerprint_key=journal_options.digest_key,
             bounds=assembly.body_bounds(loaded),
             trusted_proxies=assembly.trusted_proxies(loaded),
+            shedding=Shedding(assembly.shedding_options(loaded), metrics.runtime.request_shed),
             write_timeout_s=settings.listen.write_timeout_s,
             max_whole_bytes=settings.cache.max_entry_bytes,
+            relay_options=assembly.relay_options(loaded),
+            tags_creates=settings.audit.tag_creates,
             shows_timing=settings.telemetry.server_timing,
             tracer=tracer,
+            breaks=breaks,
         )
         if settings.listen.hot_path != "off":
             parts.hot_path = HotPath(parts, is_verifying=settings.listen.hot_path == "verify")
@@ -231,12 +255,30 @@ class Gateway:
         enter(watch.stop)
         watch.start()
         if journal is not None:
-            aftercare = Aftercare(
-                parts, journal, lambda: assembly.upkeep(loaded, journal_options, self.store)
-            )
-            enter(aftercare.stop)
-            await aftercare.start()
+            await self._look_after(parts, journal)
         return parts
+
+    async def _open_journal(self, options: JournalOptions, metrics: Metrics) -> Journal:
+        journal = Journal(options, metrics.audit, f"w{self.identification.worker}")
+        self._stack.push_async_callback(journal.stop)
+        await journal.start()
+        return journal
+
+    async def _look_after(self, parts: Parts, journal: Journal) -> None:
+        """Record what the journal speaks of without requests, and keep it in order."""
+        settings = self.loaded.settings
+        journal.note("config", started(settings, len(parts.registry)))
+        self._stack.callback(
+            parts.registry.subscribe(lambda change: journal.note("config", tenants_changed(change)))
+        )
+        aftercare = Aftercare(
+            parts,
+            journal,
+            lambda: assembly.upkeep(self.loaded, journal.options, self.store),
+            settle_s=settings.audit.resolve_after_s,
+        )
+        self._stack.push_async_callback(aftercare.stop)
+        await aftercare.start()
 
     def _watch(self, parts: Parts) -> None:
         """Let what changes in one part reach the others: the app is where packages meet."""
@@ -248,7 +290,7 @@ class Gateway:
 
         def end_changed(change: Change) -> None:
             parts.open_streams.end_where(
-                lambda principal: _may_not_go_on(parts.registry, principal.tenant), "revoked"
+                lambda principal: _may_not_go_on(parts.registry, principal), "revoked"
             )
             parts.credentials.forget(change.removed)
             if parts.hot_path is not None:
@@ -256,7 +298,12 @@ class Gateway:
 
         self._stack.callback(parts.identity.on_revoked(end_revoked))
         self._stack.callback(parts.registry.subscribe(end_changed))
-        lag = asyncio.get_running_loop().create_task(watch_loop_lag(parts.metrics.runtime.loop_lag))
+
+        def note_lag(lag_s: float) -> None:
+            parts.metrics.runtime.loop_lag(lag_s)
+            parts.shedding.observe(lag_s)
+
+        lag = asyncio.get_running_loop().create_task(watch_loop_lag(note_lag, LOOK_EVERY_S))
         self._stack.callback(lag.cancel)
         parts.metrics.before_scrape(
             report_process(parts.metrics.runtime, __version__, self.identification.started_at)
@@ -270,13 +317,18 @@ class Gateway:
             parts.metrics.refusal(refusal.reason, refusal.status, None)
             parts.metrics.request(None, "other", "other", refusal.status, "none", 0.0)
 
-        admin_port = self._doors.admin(AdminPort(self).application(), settings.admin)
+        admin_port = self._doors.admin(
+            AdminPort(self).application(), settings.admin, assembly.admin_port_options(loaded)
+        )
         self._stack.push_async_callback(admin_port.close, 1.0)
         self.admin_url = await admin_port.open()
 
         server = GatewayServer(pipeline.handle, assembly.listener_options(loaded), on_refused, parts.hot_path)
         count_connections(parts.metrics, server)
-        data_port = self._doors.data(web.ServerRunner(server), settings.listen)
+        data_port = self._doors.data(
+            web.ServerRunner(server), settings.listen, assembly.data_port_options(loaded)
+        )
+        self._ports = (admin_port, data_port)
 
         async def close_data_port() -> None:
             await data_port.close(settings.listen.drain_s, self._idle_grace_s)
@@ -289,6 +341,6 @@ def _everybody(_: Principal) -> bool:
     return True
 
 
-def _may_not_go_on(registry: Registry, tenant_id: str) -> bool:
-    tenant = registry.get(tenant_id)
-    return tenant is None or tenant.disabled
+def _may_not_go_on(registry: Registry, principal: Principal) -> bool:
+    tenant = registry.get(principal.tenant)
+    return tenant is None or tenant.disabled or principal.issued_at < tenant.token_not_before

@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cbk_gateway.assembly_audit import check_sinks, journal_options, retention_options, upkeep
-from cbk_gateway.assembly_upstream import upstream_options
+from cbk_gateway.assembly_listener import (
+    admin_port_options,
+    body_bounds,
+    check_ports,
+    data_port_options,
+    listener_options,
+    shedding_options,
+    trusted_proxies,
+)
+from cbk_gateway.assembly_upstream import relay_options, upstream_options
 from cbk_gateway.cache import CacheOptions, Consistency
-from cbk_gateway.exchange import Network, parse_networks
 from cbk_gateway.identity import (
     IdentityOptions,
     IssuerOptions,
@@ -27,9 +35,7 @@ from cbk_gateway.identity import (
     weaknesses,
 )
 from cbk_gateway.limits import LimiterOptions
-from cbk_gateway.listener import ListenerOptions
 from cbk_gateway.parties import Rate
-from cbk_gateway.request_body import BodyBounds
 from cbk_gateway.secret import Secret
 from cbk_gateway.settings import Problem, SettingsError
 from cbk_gateway.settings.gateway import RateSettings, VaultSettings
@@ -40,22 +46,26 @@ from cbk_gateway.telemetry import AccessLogOptions, TracingOptions
 from cbk_gateway.tenancy.cipher import CipherFault, MasterKeys, master_keys
 from cbk_gateway.tenancy.key_source import KeySource
 from cbk_gateway.tenancy.observer import TenancyObserver
-from cbk_gateway.tenancy.options import RotationOptions, TenancyOptions, VaultOptions
+from cbk_gateway.tenancy.options import PromotionOptions, RotationOptions, TenancyOptions, VaultOptions
 from cbk_gateway.tenancy.vault import Vault
 
 __all__ = [
     "MINT_NAME",
     "access_options",
+    "admin_port_options",
     "body_bounds",
     "cache_options",
     "certificates",
+    "data_port_options",
     "identity_options",
     "journal_options",
     "key_source",
     "limiter_options",
     "listener_options",
     "minter",
+    "relay_options",
     "retention_options",
+    "shedding_options",
     "store_options",
     "tenancy_options",
     "tracing_options",
@@ -155,7 +165,13 @@ def tenancy_options(loaded: Loaded) -> TenancyOptions:
         next_pause_s=settings.next_pause_s,
         promote_after=settings.promote_after,
     )
-    return TenancyOptions(rotation=rotation)
+    automatic = settings.promotion
+    promotion = (
+        PromotionOptions(automatic.successes, automatic.min_age_s, automatic.drop_after)
+        if automatic is not None
+        else None
+    )
+    return TenancyOptions(rotation=rotation, promotion=promotion)
 
 
 def _vault_options(loaded: Loaded, settings: VaultSettings) -> VaultOptions:
@@ -165,6 +181,7 @@ def _vault_options(loaded: Loaded, settings: VaultSettings) -> VaultOptions:
         token_file=loaded.path(settings.token_file) if settings.token_file is not None else None,
         kubernetes_role=settings.kubernetes_role,
         kubernetes_mount=settings.kubernetes_mount,
+        mounts=settings.mounts,
         namespace=settings.namespace,
         ca_file=loaded.path(settings.ca_file) if settings.ca_file is not None else None,
         refresh_s=settings.refresh_s,
@@ -213,31 +230,6 @@ def cache_options(loaded: Loaded) -> CacheOptions:
     )
 
 
-def listener_options(loaded: Loaded) -> ListenerOptions:
-    """How the data port treats connections."""
-    settings = loaded.settings.listen
-    return ListenerOptions(settings.keepalive_s, settings.head_timeout_s, settings.max_connections)
-
-
-def body_bounds(loaded: Loaded) -> BodyBounds:
-    """How much of a request body is taken."""
-    settings = loaded.settings.listen
-    return BodyBounds(settings.max_json_bytes, settings.max_body_bytes, settings.body_timeout_s)
-
-
-def trusted_proxies(loaded: Loaded) -> tuple[Network, ...]:
-    """Networks whose X-Forwarded-For is believed.
-
-    Raises:
-        SettingsError: One is no network.
-    """
-    try:
-        return parse_networks(loaded.settings.listen.trusted_proxies)
-    except ValueError as fault:
-        key = "listen.trusted_proxies"
-        raise SettingsError([Problem(loaded.name, key, str(fault), "Write 10.0.0.0/8.")]) from None
-
-
 def access_options(loaded: Loaded) -> AccessLogOptions:
     """How much of the traffic is logged."""
     settings = loaded.settings.logging
@@ -271,6 +263,11 @@ def certificates(loaded: Loaded) -> dict[tuple[str, str], Path]:
         ("tls", "admin"): settings.admin.tls.certificate if settings.admin.tls is not None else None,
         ("upstream", "client"): settings.upstream.client_certificate,
     }
+    for issuer in settings.identity.issuers:
+        for key in issuer.keys:
+            if key.key.startswith("file:") and not key.alg.startswith("HS"):
+                # Where it holds a bare key and no certificate, no end is found.
+                found["signing", f"{issuer.name}/{key.kid or ''}"] = Path(key.key.removeprefix("file:"))
     return {name: loaded.path(file) for name, file in found.items() if file is not None}
 
 
@@ -289,6 +286,8 @@ def validate(path: Path | None, *, environ: Mapping[str, str] | None = None) -> 
         upstream_options,
         listener_options,
         trusted_proxies,
+        check_ports,
+        shedding_options,
         tenancy_options,
         retention_options,
         check_sinks,

@@ -62,7 +62,10 @@ def upkeep(loaded: Loaded, options: JournalOptions, store: Store) -> Upkeep:
     """
     positions = options.directory.with_name(options.directory.name + ".positions")
     shippers = [Shipper(options.directory, sink, positions) for sink in sinks(loaded, options, store)]
-    return Upkeep(options.directory, options.key_path, retention_options(loaded), shippers)
+    interval_s = loaded.settings.audit.retention.sweep_interval_s
+    return Upkeep(
+        options.directory, options.key_path, retention_options(loaded), shippers, interval_s=interval_s
+    )
 
 
 def sinks(loaded: Loaded, options: JournalOptions, store: Store) -> list[Sink]:

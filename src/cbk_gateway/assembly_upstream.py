@@ -13,7 +13,7 @@ from cbk_gateway.settings.upstream import (
     ConcurrencySettings,
     RetrySettings,
 )
-from cbk_gateway.upstream import UpstreamOptions
+from cbk_gateway.upstream import RelayOptions, UpstreamOptions
 from cbk_gateway.upstream.options import (
     DEFAULT_TIMEOUTS,
     BreakerOptions,
@@ -38,6 +38,9 @@ def upstream_options(loaded: Loaded) -> UpstreamOptions:
         path_prefix=settings.path_prefix,
         addresses=settings.addresses,
         connect_timeout_s=settings.connect_timeout_s,
+        tls_timeout_s=settings.tls_timeout_s,
+        dns_ttl_s=settings.dns_ttl_s,
+        address_rest_s=settings.address_rest_s,
         pool_size=settings.pool_size,
         idle_s=settings.idle_s,
         timeouts={name: _timeouts(name, one) for name, one in _classes(loaded).items()},
@@ -49,6 +52,12 @@ def upstream_options(loaded: Loaded) -> UpstreamOptions:
         client_cert=_file(loaded, settings.client_certificate),
         client_key=_file(loaded, settings.client_key),
     )
+
+
+def relay_options(loaded: Loaded) -> RelayOptions:
+    """How event streams are passed on."""
+    settings = loaded.settings.upstream
+    return RelayOptions(heartbeat_s=settings.stream_heartbeat_s, deadline_s=settings.stream_deadline_s)
 
 
 def _classes(loaded: Loaded) -> dict[CostClass, ClassTimeouts]:

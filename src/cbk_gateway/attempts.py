@@ -25,6 +25,7 @@ local clock = redis.call('TIME')
 local now = string.format('%d', clock[1] * 1000 + math.floor(clock[2] / 1000))
 redis.call('HSETNX', KEYS[1], 'began', now)
 redis.call('HSETNX', KEYS[1], 'request', ARGV[1])
+redis.call('HSET', KEYS[1], 'tag', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """
@@ -53,9 +54,9 @@ return 1
 _SEEN: Final = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local seen = redis.call('HMGET', KEYS[1], 'began', 'request', 'lingers')
+local seen = redis.call('HMGET', KEYS[1], 'began', 'request', 'lingers', 'tag')
 local age = seen[1] and now - tonumber(seen[1]) or -1
-return { age, seen[2] or '', seen[3] or '', redis.call('ZREVRANGE', KEYS[2], 0, -1) }
+return { age, seen[2] or '', seen[3] or '', seen[4] or '', redis.call('ZREVRANGE', KEYS[2], 0, -1) }
 """
 
 
@@ -75,12 +76,14 @@ class Seen:
         age_ms: How long ago its first try began; None when nobody wrote that down.
         request_id: Of that first try.
         lingers: Whether the upstream may still be at it.
+        tag: What its last try bore, so that its object can be told from all others; None without one.
         known_ids: Ids that answered creates of the same list gave.
     """
 
     age_ms: int | None
     request_id: str | None
     lingers: bool
+    tag: str | None
     known_ids: frozenset[str]
 
 
@@ -106,13 +109,13 @@ class Attempts:
         own = hashlib.sha256(group.encode()).hexdigest()[:32]
         return Place(f"cbkgw:{{{account}}}:attempt:{name}", f"cbkgw:{{{account}}}:made:{own}")
 
-    async def began(self, place: Place, request_id: str) -> None:
-        """A try begins; only the first since the last answer counts.
+    async def began(self, place: Place, request_id: str, tag: str | None = None) -> None:
+        """A try begins; of time and request id, the first since the last answer counts.
 
         Raises:
             StoreFault: The store is away.
         """
-        await self._began(keys=[place.record], args=[request_id, _LIFE_MS])
+        await self._began(keys=[place.record], args=[request_id, _LIFE_MS, tag or ""])
 
     async def lingers(self, place: Place) -> None:
         """A try was given up while the upstream may still be working on it.
@@ -136,10 +139,11 @@ class Attempts:
         Raises:
             StoreFault: The store is away.
         """
-        age, request, lingers, ids = await self._seen(keys=[place.record, place.ids])
+        age, request, lingers, tag, ids = await self._seen(keys=[place.record, place.ids])
         return Seen(
             int(age) if int(age) >= 0 else None,
             request.decode() or None,
             bool(lingers),
+            tag.decode() or None,
             frozenset(one.decode() for one in ids),
         )

@@ -15,7 +15,8 @@ ALLOWED_HEADERS: Final = (
 )
 EXPOSED_HEADERS: Final = (
     "Age, Cache-Status, Content-Disposition, ETag, Idempotent-Replayed, RateLimit, RateLimit-Policy, "
-    "Retry-After, Server-Timing, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-Id"
+    "Retry-After, Server-Timing, X-Quota-Warning, X-RateLimit-Limit, X-RateLimit-Remaining, "
+    "X-RateLimit-Reset, X-Request-Id"
 )
 PREFLIGHT_HEADERS: Final = {
     # No tenant is known before the real request, whose answer applies the tenant's own origins.

@@ -7,7 +7,7 @@ else, so that a refusal and a hit look alike to a client. No decision is taken h
 
 from __future__ import annotations
 
-import ipaddress
+import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from cbk_gateway import cors
+from cbk_gateway.addresses import Network, address_of
 from cbk_gateway.errors import Refusal
 from cbk_gateway.limits import Grant
 from cbk_gateway.operation import OTHER, Operation
@@ -37,7 +38,11 @@ CLIENT_GONE: Final = 499
 
 _NO_STEP: Final[AbstractContextManager[None]] = nullcontext()
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+class _PromptResponse(web.StreamResponse):
+    """An answer whose first piece is about to come."""
+
+    _send_headers_immediately = False
 
 
 class Exchange:
@@ -59,6 +64,7 @@ class Exchange:
         cache_status: The `Cache-Status` value (RFC 9211), if any.
         upstream_s: Seconds spent waiting for the upstream, None when it was not asked.
         answer_bytes: Body bytes handed to the socket.
+        answer_digest: SHA-256 over them, where somebody wants it.
         first_byte_s: Seconds until the first piece of a stream was handed to the socket, None for the rest.
         refusal_reason: Reason word of a refusal, for metrics and the log.
         response: The answer once its head may have been sent.
@@ -70,6 +76,7 @@ class Exchange:
         "_trace",
         "account",
         "answer_bytes",
+        "answer_digest",
         "asked_run_as",
         "body",
         "cache_label",
@@ -105,6 +112,7 @@ class Exchange:
         self.account = ""
         self.asked_run_as: RunAs | None = None
         self.answer_bytes = 0
+        self.answer_digest: hashlib._Hash | None = None
         self.first_byte_s: float | None = None
         self._span: RequestSpan | None = None
         self._trace: TraceContext | None = None
@@ -170,8 +178,8 @@ class Exchange:
 
     def client_address(self, trusted: Sequence[Network]) -> str:
         """Where the request comes from: see `address_of`."""
-        peer = self.request.transport.get_extra_info("peername") if self.request.transport else None
-        return address_of(peer, self.request.headers.getall("X-Forwarded-For", ()), trusted)
+        hops = self.request.headers.getall("X-Forwarded-For", ())
+        return address_of(self.request.protocol.peername, hops, trusted)
 
     def answer(
         self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, cut_after: bool = False
@@ -179,6 +187,8 @@ class Exchange:
         """A whole answer. `cut_after` closes the connection behind it."""
         self.status = status
         self.answer_bytes = len(body)
+        if self.answer_digest is not None:
+            self.answer_digest.update(body)
         dressed = self._dressed(headers)
         # The length is that of what is sent, not of what an upstream declared.
         dressed.popall("Content-Length", None)
@@ -188,10 +198,16 @@ class Exchange:
         self.response = response
         return response
 
-    def streamed(self, status: int, headers: Iterable[tuple[str, str]]) -> web.StreamResponse:
-        """The head of an answer whose body follows piece by piece."""
+    def streamed(
+        self, status: int, headers: Iterable[tuple[str, str]], *, is_live: bool = True
+    ) -> web.StreamResponse:
+        """The head of an answer whose body follows piece by piece.
+
+        That of a live one leaves at once; any other waits for the first piece, and both are one packet.
+        """
         self.status = status
-        response = web.StreamResponse(status=status, headers=self._dressed(headers))
+        kind = web.StreamResponse if is_live else _PromptResponse
+        response = kind(status=status, headers=self._dressed(headers))
         self.response = response
         return response
 
@@ -220,37 +236,3 @@ class Exchange:
             else:
                 dressed[name] = value
         return dressed
-
-
-def address_of(peer: object, forwarded_for: Iterable[str], trusted: Sequence[Network]) -> str:
-    """A client's address, looking through trusted proxies (RFC 7239 section 7.4 on trust).
-
-    Args:
-        peer: The other end of the connection, as a transport names it.
-        forwarded_for: All `X-Forwarded-For` values; read from their right end, as far as each hop is trusted.
-        trusted: Networks whose word is believed.
-    """
-    address = str(peer[0]) if isinstance(peer, tuple) and peer else "unix"
-    if not trusted:
-        return address
-    hops = [hop.strip() for hop in ",".join(forwarded_for).split(",")]
-    while hops and _is_within(address, trusted):
-        address = hops.pop() or address
-    return address
-
-
-def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Networks in CIDR form.
-
-    Raises:
-        ValueError: One of them is none.
-    """
-    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
-
-
-def _is_within(address: str, networks: Sequence[Network]) -> bool:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(parsed in network for network in networks)

@@ -6,16 +6,36 @@ the package that decides it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Final
+
 from cbk_gateway.operation import ALL_TYPES, Operation, understand
 from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.settings.cache import CacheSettings
-from cbk_gateway.tenancy import covers, explain
+from cbk_gateway.tenancy import Explanation, covers, explain
+
+EVERYBODY: Final = "*"
+"""In place of a tenant's id: who of all may do it."""
 
 
 def explained(
-    method: str, target: str, tenant: Tenant | None, cache: CacheSettings, principal: Principal | None = None
+    method: str,
+    target: str,
+    tenant: Tenant | None,
+    cache: CacheSettings,
+    *,
+    scopes: Sequence[str] | None = None,
+    everybody: Iterable[Tenant] = (),
 ) -> dict[str, object]:
     """A plain document about one request.
+
+    Args:
+        method: Its method.
+        target: Its path, with the query.
+        tenant: Whose rights and limits to look at.
+        cache: What is remembered, and for how long.
+        scopes: What a token of theirs may do; None leaves tokens out.
+        everybody: Tenants of whom each is told whether it may.
 
     Raises:
         Refusal: The request is none of this API.
@@ -38,14 +58,31 @@ def explained(
         "journalled": operation.is_write,
     }
     if tenant is not None:
-        verdict = explain(principal, tenant, operation)
+        verdict = _verdict(tenant, operation, scopes)
         answer["tenant"] = {
             "id": tenant.id,
             "allowed": verdict.allowed,
             "because": verdict.because,
+            "needed_scope": verdict.needed_scope,
+            "tenant_rule": verdict.tenant_rule,
+            "token_rule": verdict.token_rule,
             "limits": _limits(operation, tenant),
         }
+    verdicts = [_verdict(one, operation, scopes) for one in everybody]
+    if verdicts:
+        answer["tenants"] = [
+            {"id": one.tenant, "allowed": one.allowed, "because": one.because} for one in verdicts
+        ]
     return answer
+
+
+def _verdict(tenant: Tenant, operation: Operation, scopes: Sequence[str] | None) -> Explanation:
+    """What would become of it, with a token of these scopes that nothing else is wrong with."""
+    if scopes is None:
+        return explain(None, tenant, operation)
+    moment = tenant.token_not_before
+    holder = Principal(tenant.id, "", None, "", tuple(scopes), moment, moment, "")
+    return explain(holder, tenant, operation)
 
 
 def _cache(operation: Operation, cache: CacheSettings) -> dict[str, object]:
@@ -79,7 +116,14 @@ def _limits(operation: Operation, tenant: Tenant) -> list[dict[str, object]]:
         if covers(rate.match, operation)
     ]
     found += [
-        {"policy": quota.name, "per": str(quota.period), "measure": str(quota.measure), "limit": quota.limit}
+        {
+            "policy": quota.name,
+            "per": str(quota.period),
+            "measure": str(quota.measure),
+            "limit": quota.limit,
+            "hard": quota.hard,
+            "shadow": quota.shadow,
+        }
         for quota in tenant.limits.quotas
     ]
     return found

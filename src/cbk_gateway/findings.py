@@ -3,7 +3,7 @@
 Pure. Whoever asks here has fetched the object, or the newest page of the list, and knows when the lost
 attempt began. Said is `done` only of what fits in every field that was sent, and `not done` only where
 nothing could be it in disguise: references are resolved, secrets hidden and texts trimmed by the API, so a
-field that merely looks different proves little.
+field that merely looks different proves little. A create that bears a tag is told by the tag alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from cbk_gateway.audit import tag as tags
 from cbk_gateway.errors import Refusal
 from cbk_gateway.operation import Effect, Operation, understand
 
@@ -24,6 +25,8 @@ PAGE: Final = 50
 
 _LONGEST_CERTAIN_TEXT: Final = 200
 _REFERENCE_SIGNS: Final = ("@", "(")
+_MASK: Final = "********"
+"""What the API shows in place of a secret."""
 
 
 class Finding(StrEnum):
@@ -54,13 +57,14 @@ _NOT_KNOWN: Final = Verdict(Finding.NOT_KNOWN)
 _NOT_DONE: Final = Verdict(Finding.NOT_DONE)
 
 
-def view_of(operation: Operation) -> Operation | None:
-    """The read that shows what a write did; None where the grammar has none."""
+def view_of(operation: Operation, tag: str | None = None) -> Operation | None:
+    """The read that shows what a write did; None where the grammar has none. `tag` is a create's, if any."""
     action = {"create": "list", "update": "fetch", "delete": "fetch"}.get(operation.route.action)
     if action is None or not operation.route.known:
         return None
     path = operation.path.removesuffix(f"/{operation.route.action}")
-    query = f"?order=desc&take={PAGE}" if action == "list" else ""
+    listed = tags.query_for(tag) if tag is not None else f"order=desc&take={PAGE}"
+    query = f"?{listed}" if action == "list" else ""
     try:
         view = understand("GET", f"/api/v1{path}/{action}{query}")
     except Refusal:
@@ -123,12 +127,30 @@ def on_create(
     return _NOT_DONE
 
 
+def on_tagged(page: Sequence[Any], tag: str) -> Verdict:
+    """Judge a create by what the list shows when it is asked for the create's tag, the oldest first.
+
+    A copy of the object may bear its tag too, but is younger.
+    """
+    found = tags.bearers(page, tag)
+    if found:
+        return Verdict(Finding.DONE, found[0])
+    # Anything else on the page means that the list does not look at the tag.
+    return _NOT_KNOWN if page else _NOT_DONE
+
+
 def likeness(sent: Mapping[str, Any], view: Mapping[str, Any]) -> Likeness:
     """Compare all fields of a body with an object; a body without fields is like nothing in particular."""
     found = Likeness.SAME if sent else Likeness.UNCLEAR
     for name, value in sent.items():
         if name in view and type(view[name]) is type(value) and view[name] == value:
             continue
+        if name == "meta" and isinstance(value, dict) and isinstance(view.get(name), dict):
+            kept = tags.without(view[name])
+            if kept == value:
+                continue
+            if any(_is_opaque(one) and kept.get(key) != one for key, one in value.items()):
+                return Likeness.DIFFERENT
         if _is_telling(name, value) and _is_telling(name, view.get(name)):
             return Likeness.DIFFERENT
         found = Likeness.UNCLEAR
@@ -160,11 +182,16 @@ def upstream_clock_ms(headers: Sequence[tuple[str, str]]) -> int | None:
         return None
 
 
+def _is_opaque(value: object) -> bool:
+    """Whether the API keeps such a value of a `meta`, which it does not look into, as it came."""
+    return isinstance(value, bool | int | float) or (isinstance(value, str) and bool(value))
+
+
 def _is_telling(name: str, value: object) -> bool:
     """Whether the API stores and shows such a value as it came, so that another one means another object."""
     if isinstance(value, bool | int | float):
         return True
-    if not isinstance(value, str) or not value or value.strip() != value:
+    if not isinstance(value, str) or not value or value.strip() != value or value == _MASK:
         return False
     return (
         len(value) <= _LONGEST_CERTAIN_TEXT

@@ -21,6 +21,7 @@ from cbk_gateway.operation import CostClass, Effect, Operation
 from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.request_body import TakenBody
+from cbk_gateway.telemetry.traceparent import TraceContext
 from cbk_gateway.tenancy import is_run_as_header
 from cbk_gateway.tenancy.credentials import Credential
 from cbk_gateway.upstream import (
@@ -111,38 +112,54 @@ async def _send_fields(
     fields: Iterable[tuple[str, str]],
     accept: str | None,
 ) -> Answer:
-    _, _, tenant = settled(x)
-    headers = outgoing_headers(
-        fields,
-        key=credential.key,
-        run_as=tenant.run_as,
-        host=parts.upstream.host,
-        request_id=x.request_id,
-        client_may_run_as=tenant.may_run_as,
-        identity_encoding=accept is not None,
-    )
-    if accept is not None:
-        headers = [("Accept", accept), *(pair for pair in headers if pair[0] != "Accept")]
     with x.step("upstream") as step:
         trace = step.context if step is not None else x.trace
-        # What the client sent names its own span as the parent; here it is ours.
-        headers = [pair for pair in headers if pair[0] not in _TRACE_FIELDS]
-        headers.append(("traceparent", trace.header()))
-        if trace.state:
-            headers.append(("tracestate", trace.state))
-        call = Call(
-            operation=operation,
-            headers=headers,
-            body=body.outgoing() if body is not None else None,
-            body_length=body.length if body is not None else None,
-            account=x.account,
-            tenant=tenant.id,
-        )
+        call = call_for(parts, x, operation, credential, trace=trace, body=body, fields=fields, accept=accept)
         begun = time.perf_counter()
         try:
             return await parts.upstream.send(call)
         finally:
             x.upstream_s = (x.upstream_s or 0.0) + time.perf_counter() - begun
+
+
+def call_for(
+    parts: Parts,
+    x: Exchange,
+    operation: Operation,
+    credential: Credential,
+    *,
+    trace: TraceContext,
+    body: TakenBody | None = None,
+    fields: Iterable[tuple[str, str]] | None = None,
+    accept: str | None = None,
+) -> Call:
+    """What goes upstream for a request: the client's fields (or `fields`), with credential, ids and trace."""
+    _, _, tenant = settled(x)
+    headers = outgoing_headers(
+        x.request.headers.items() if fields is None else fields,
+        key=credential.key,
+        run_as=tenant.run_as,
+        host=parts.upstream.host,
+        request_id=x.request_id,
+        client_may_run_as=tenant.may_run_as,
+        # What is looked into on its way must come uncoded.
+        identity_encoding=accept is not None or watches_usage(operation),
+    )
+    if accept is not None:
+        headers = [("Accept", accept), *(pair for pair in headers if pair[0] != "Accept")]
+    # What the client sent names its own span as the parent; here it is ours.
+    headers = [pair for pair in headers if pair[0] not in _TRACE_FIELDS]
+    headers.append(("traceparent", trace.header()))
+    if trace.state:
+        headers.append(("tracestate", trace.state))
+    return Call(
+        operation=operation,
+        headers=headers,
+        body=body.outgoing() if body is not None else None,
+        body_length=body.length if body is not None else None,
+        account=x.account,
+        tenant=tenant.id,
+    )
 
 
 Pieces = AsyncIterator[bytes]
@@ -207,7 +224,9 @@ async def pass_on(
     """
     operation, principal, tenant = settled(x)
     form = form_of(answer)
-    response = x.streamed(answer.status, answer.headers)
+    # The head of a subscription is news in itself, whatever its answer's form.
+    is_live = form is not None or operation.effect is Effect.STREAM
+    response = x.streamed(answer.status, answer.headers, is_live=is_live)
     await response.prepare(x.request)
     if form is None:
         return await _copy(parts, x, response, pieces, reader)
@@ -249,6 +268,8 @@ async def _copy(
     try:
         async for piece in pieces:
             x.answer_bytes += len(piece)
+            if x.answer_digest is not None:
+                x.answer_digest.update(piece)
             if reader is not None:
                 reader.feed(piece)
             async with asyncio.timeout(parts.write_timeout_s):

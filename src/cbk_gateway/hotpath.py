@@ -4,23 +4,30 @@ Clients send the same request head again and again. Once the full path has answe
 own memory, the same bytes get the same answer without parsing, verifying a signature, or looking up labels.
 Nothing is decided here: every step asks the package that decides on the full path.
 
+What no memory may answer is `fastforward.py`'s, and bad tokens are `hot_refusals.py`'s: both are asked for
+requests that are unknown here, and keep to the same rules.
+
 Why it is safe, step by step:
 
 - *Same meaning.* An entry is found by the whole of a read buffer and made only from a buffer that held one
   complete GET and nothing else, at a message boundary of its connection (`listener.py` keeps count of
   those). What a head means depends on its bytes alone, so equal bytes are the operation, the headers and the
   key of the cache that the full path understood. One byte more or less is another request.
-- *Same caller.* Each time, `Identity.recall` must give the very principal: it knows only verified tokens
-  that have not expired, were not revoked, and whose key was not withdrawn, and nobody while revocations are
-  unknown.
+- *Same caller.* `Identity.recall` must give the very principal: it knows only verified tokens that have not
+  expired, were not revoked, and whose key was not withdrawn, and nobody while revocations are unknown.
 - *Same rights.* Authorisation follows from principal, tenant and operation alone. The registry must hold the
   very tenant; a change of tenants puts other objects there. Tenants whose objects are looked at one by one
   (`isolation`) have no entries.
-- *Same limits.* `Limiter.admit_now` decides, and its refusal is given as the full path would give it. When
-  only the store can tell, or a tenant's requests may wait in line, the full path takes over, and nothing was
-  taken from a limit before.
+- *Same limits.* Each time, `Claim.draw` or `Limiter.admit_now` decides, and a refusal is given as the full
+  path would give it. When only the store can tell, or a tenant's requests may wait in line, the full path
+  takes over, and nothing was taken from a limit before.
 - *Same answer.* `Holding.look` must say that memory would give this very copy in this very variant now. From
   there to the socket nothing is awaited, so no write can come between.
+- *Still so.* Caller, rights and answer are looked at once for many givings, and again as soon as anything of
+  it may have changed: by itself, at the time that the looks named (`Entry.ends_at`: token, lifetime, lease on
+  memory, the next whole second of `Age` or `Date`), or by an event, which whoever it happens to notes in
+  `Breaks` in the same step (revocation, withdrawn key, dropped or evicted copy, lost feed). A change of
+  tenants removes all entries.
 - *Same order.* Only an idle connection is answered: no request being served, none waiting, no bytes half
   read, nothing left to send.
 
@@ -33,29 +40,31 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from time import monotonic
+from typing import Final
 
 import structlog
 from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http_writer import HttpVersion11
 
-from cbk_gateway import cors
-from cbk_gateway.cache import CacheKeyParts, Hit, Holding
-from cbk_gateway.errors import JSON_CONTENT_TYPE, Refusal
-from cbk_gateway.exchange import SERVER, Exchange, address_of
-from cbk_gateway.limits import Grant
+from cbk_gateway.addresses import address_of
+from cbk_gateway.cache import CacheKeyParts, Hit
+from cbk_gateway.errors import Refusal
+from cbk_gateway.exchange import Exchange
+from cbk_gateway.fastforward import Forwarder
+from cbk_gateway.forward_entry import ForwardEntry
+from cbk_gateway.hot_entry import HotEntry
+from cbk_gateway.hot_refusals import HotRefusals
+from cbk_gateway.lease_queue import LeaseQueue
+from cbk_gateway.limits import Usage
 from cbk_gateway.listener import GatewayProtocol
-from cbk_gateway.operation import Operation
-from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
-from cbk_gateway.prepared import PreparedHit, prepare, rate_lines, refusal_head
+from cbk_gateway.prepared import answer_head, prepare, rate_lines
+from cbk_gateway.prepared_refusal import DateLine, PreparedRefusal
 from cbk_gateway.telemetry import AccessEntry
-from cbk_gateway.telemetry.request_id import is_acceptable, new_request_id
-from cbk_gateway.telemetry.timing import server_timing
-
-if TYPE_CHECKING:
-    from cbk_gateway.telemetry.traffic import RequestCells
+from cbk_gateway.telemetry.request_id import new_request_id
+from cbk_gateway.telemetry.traffic import QUICK_S
 
 _log = structlog.get_logger(__name__)
 
@@ -66,53 +75,6 @@ MAX_BODY_BYTES: Final = 256 * 1024
 _MAX_SEEN: Final = 8192
 
 
-class Entry:
-    """One repeated request: who sent it, what it may do, what it gets."""
-
-    __slots__ = (
-        "address_hops",
-        "cells",
-        "fixed_id",
-        "holding",
-        "operation",
-        "origin_fields",
-        "prepared",
-        "principal",
-        "rate_names",
-        "status",
-        "tenant",
-        "token_name",
-    )
-
-    def __init__(
-        self,
-        x: Exchange,
-        holding: Holding,
-        token_name: bytes,
-        cells: RequestCells,
-        grant: Grant,
-    ) -> None:
-        assert x.operation is not None  # noqa: S101 - `offer` looked
-        assert x.principal is not None  # noqa: S101 - as above
-        assert x.tenant is not None  # noqa: S101 - as above
-        self.operation: Operation = x.operation
-        self.principal: Principal = x.principal
-        self.tenant: Tenant = x.tenant
-        self.holding = holding
-        self.token_name = token_name
-        self.cells = cells
-        self.status = holding.hit.status
-        self.rate_names = tuple(grant.headers)
-        offered = x.header("X-Request-Id")
-        self.fixed_id = offered if offered is not None and is_acceptable(offered) else None
-        self.origin_fields = cors.granted(x.tenant.allowed_origins, x.header("Origin"))
-        self.address_hops = tuple(x.request.headers.getall("X-Forwarded-For", ()))
-        self.prepared: PreparedHit | None = None
-
-    def __repr__(self) -> str:
-        return f"<Entry {self.tenant.id} {self.operation.route.template} {self.status}>"
-
-
 class HotPath:
     """The entries of one worker.
 
@@ -121,7 +83,11 @@ class HotPath:
         is_verifying: Whether the full path answers everything and is compared with.
 
     Attributes:
-        served: Answers given from entries, refusals included.
+        forwarder: Forwards what no memory may answer.
+        refusals: Refuses bad tokens.
+        queue: Where requests wait for a slice of a limit.
+        served: Answers given from entries, refusals of the limiter included.
+        refused: Those refusals.
         compared: Answers compared, when verifying.
         differences: How many of them differed: a defect, and logged as an error.
     """
@@ -129,16 +95,21 @@ class HotPath:
     def __init__(self, parts: Parts, *, is_verifying: bool = False) -> None:
         self._parts = parts
         self._is_verifying = is_verifying
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, HotEntry] = OrderedDict()
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._size_bytes = 0
-        # Bound once: these are read for every request.
+        self._date = DateLine()
+        # Bound once: these are used for every request.
+        self._breaks = parts.breaks
+        self._now = parts.cache.now
+        self._access = parts.access
         self._recall = parts.identity.recall
-        self._tenant_of = parts.registry.get
-        self._admit = parts.limiter.admit_now
-        self._count_token = parts.metrics.identity.token_remembered
-        self._count_bodies = parts.metrics.bodies
-        self.served = 0
+        self._told: dict[str, int] = {}
+        parts.metrics.before_scrape(self._tell_all)
+        self.queue = LeaseQueue(parts)
+        self.forwarder = Forwarder(parts, self)
+        self.refusals = HotRefusals(parts, self)
+        self.served = self.refused = 0
         self.compared = 0
         self.differences = 0
 
@@ -150,7 +121,10 @@ class HotPath:
 
     def clear(self, _: object = None) -> None:
         """Forget all entries: tenants changed, or tokens were revoked."""
+        self._tell_all()
         self._entries.clear()
+        self.forwarder.clear()
+        self.refusals.clear()
         self._seen.clear()
         self._size_bytes = 0
 
@@ -160,95 +134,128 @@ class HotPath:
         """Answer a request of an idle connection, if it is a repeated one. Once per read buffer."""
         entry = self._entries.get(head)
         if entry is None:
-            return False
-        started = time.perf_counter()
-        times = self._standing(head, entry)
-        if times is None:
+            return not self._is_verifying and (
+                self.forwarder.answer(head, connection) or self.refusals.answer(head, connection)
+            )
+        now = self._now()
+        if (now >= entry.ends_at or entry.breaks != self._breaks.count) and not self._renew(head, entry, now):
             return False
         if self._is_verifying:
             connection.expected = entry
             return False
-        try:
-            grant = self._admit(entry.tenant, entry.principal.subject, entry.operation)
-        except Refusal as refusal:
-            self._refuse(entry, refusal, connection, started)
-            return True
-        if grant is None:
-            return False
-        self._give(entry, grant, times, connection, started)
+        started = now if self.queue.since is None else self.queue.since
+        rates = entry.claim.draw(monotonic()) if entry.claim is not None else None
+        if rates is None:
+            return self._ask_limiter(head, entry, connection, started)
+        self._give(entry, rates, connection, started)
         return True
 
-    def _standing(self, head: bytes, entry: Entry) -> tuple[int, int] | None:
-        """The answer's times if everything still holds; else the entry is forgotten."""
-        principal = entry.principal
-        times = None
-        if self._recall(entry.token_name) is principal and self._tenant_of(principal.tenant) is entry.tenant:
-            times = entry.holding.look()
-        if times is None:
-            self._forget(head)
+    def _renew(self, head: bytes, entry: HotEntry, now: float) -> bool:
+        """Look again whether everything holds, and until when; if it does not, the entry is forgotten."""
+        parts, principal, breaks = self._parts, entry.principal, self._breaks.count
+        if (
+            self._recall(entry.token_name) is principal
+            and parts.registry.get(principal.tenant) is entry.tenant
+        ):
+            standing = entry.holding.look()
+            if standing is not None:
+                self._entries.move_to_end(head)
+                wall = time.time()
+                # The date turns over with the second, and a token ends by the same clock.
+                lasts_s = min(1.0 - wall % 1.0, parts.identity.lasts_s(entry.token_name))
+                entry.ends_at = min(standing.ends_at, now + lasts_s)
+                entry.breaks = breaks
+                date = rfc822_formatted_time()
+                entry.rendered = entry.prepared.render(standing.age_s, standing.ttl_s, date)
+                return True
+        self._forget(head)
+        return False
+
+    def _ask_limiter(self, head: bytes, entry: HotEntry, connection: GatewayProtocol, started: float) -> bool:
+        """Go on where no lease decides: refuse at once, wait for a slice, or leave it to the full path."""
+        claim, given = entry.claim, self.queue.take()
+        if claim is not None and given is not None:
+            claim.drawn += 1
+            self._give(entry, rate_lines(given.headers), connection, started)
+            return True
+        now = monotonic()
+        if claim is not None and entry.refusal is not None and entry.refused_s == claim.refused_s(now):
+            claim.note_refused(now)
+            self._refuse(entry, entry.refusal, connection, started)
+            return True
+        try:
+            grant = self._parts.limiter.admit_now(entry.tenant, entry.principal.subject, entry.operation)
+        except Refusal as refusal:
+            # What was counted so far was refused in other words.
+            entry.tell(self._parts.metrics)
+            entry.refused_s = int(refusal.headers.get("Retry-After", "0"))
+            entry.refusal = PreparedRefusal(
+                refusal, (), entry.origin_fields, shows_timing=self._parts.shows_timing
+            )
+            self._refuse(entry, entry.refusal, connection, started)
+            return True
+        if grant is None:
+            return claim is not None and self.queue.wait(claim, head, connection, started)
+        self._give(entry, rate_lines(grant.headers), connection, started)
+        if grant.reserved or grant.slots:
+            grant.settle_now(Usage(None, len(entry.prepared.body)))
+        return True
+
+    def _give(self, entry: HotEntry, rates: bytes, connection: GatewayProtocol, started: float) -> None:
+        request_id = entry.fixed_id or new_request_id()
+        first, second, third, last = entry.rendered
+        spent_s = self._now() - started
+        timing = entry.prepared.timing(spent_s)
+        connection.give(b"".join((first, request_id.encode(), second, rates, third, timing, last)))
+        self.served += 1
+        if spent_s < QUICK_S:
+            entry.count += 1
+            entry.spent_s += spent_s
+            entry.last_id = request_id
         else:
-            self._entries.move_to_end(head)
-        return times
+            entry.tell(self._parts.metrics, 1)
+            entry.cells.observe(spent_s, None, request_id)
+        if self._access is not None and self._access.wants(entry.status, spent_s):
+            self._write_line(entry, connection, request_id, spent_s, len(entry.prepared.body))
 
-    def _give(
-        self, entry: Entry, grant: Grant, times: tuple[int, int], connection: GatewayProtocol, started: float
+    def _refuse(
+        self, entry: HotEntry, refusal: PreparedRefusal, connection: GatewayProtocol, started: float
     ) -> None:
-        prepared = entry.prepared
-        assert prepared is not None  # noqa: S101 - entries without are not kept
         request_id = entry.fixed_id or new_request_id()
-        rates = rate_lines(grant.headers)
-        total_s = time.perf_counter() - started
-        head = prepared.head(times[0], request_id, rates, times[1], total_s, rfc822_formatted_time())
-        connection.give(head + prepared.body)
+        spent_s = self._now() - started
+        connection.give(refusal.answer(request_id, spent_s, self._date.at(time.time())))
         self.served += 1
-        entry.holding.count()
-        self._count_token(entry.principal.issuer)
-        entry.cells.observe(total_s, None, request_id)
-        self._count_bodies(entry.tenant.id, 0, len(prepared.body))
-        access = self._parts.access
-        if access is not None and access.wants(entry.status, total_s):
-            self._write_line(entry, connection, request_id, total_s, len(prepared.body), None)
+        self.refused += 1
+        if spent_s < QUICK_S:
+            entry.refused_count += 1
+            entry.refused_spent_s += spent_s
+        else:
+            entry.tell_refusals(self._parts.metrics, refusal, spent_s)
+        if self._access is not None and self._access.wants(refusal.status, spent_s):
+            self._write_line(entry, connection, request_id, spent_s, refusal.body_bytes, refusal)
 
-    def _refuse(self, entry: Entry, refusal: Refusal, connection: GatewayProtocol, started: float) -> None:
-        """Give a refusal of the limiter, as `Exchange.refuse` would."""
-        metrics, parts, tenant = self._parts.metrics, self._parts, entry.tenant.id
-        request_id = entry.fixed_id or new_request_id()
-        body = refusal.body(request_id)
-        total_s = time.perf_counter() - started
-        fields = [("Content-Type", JSON_CONTENT_TYPE), *refusal.headers.items()]
-        fields += [("X-Request-Id", request_id), ("Server", SERVER)]
-        if parts.shows_timing:
-            fields.append(("Server-Timing", server_timing(total_s, None)))
-        fields += entry.origin_fields
-        fields += [("Content-Length", str(len(body))), ("Date", rfc822_formatted_time())]
-        connection.give(refusal_head("HTTP/1.1 429 Too Many Requests", fields) + body)
-        self.served += 1
-        self._count_token(entry.principal.issuer)
-        metrics.refusal(refusal.reason, refusal.status, tenant)
-        operation = entry.operation
-        metrics.request(
-            tenant,
-            operation.resource,
-            operation.action,
-            refusal.status,
-            "none",
-            total_s,
-            effect=operation.effect,
-            request_id=request_id,
-        )
-        metrics.bodies(tenant, 0, len(body))
-        access = parts.access
-        if access is not None and access.wants(refusal.status, total_s):
-            self._write_line(entry, connection, request_id, total_s, len(body), refusal)
+    def _tell_all(self) -> None:
+        for entry in self._entries.values():
+            entry.tell(self._parts.metrics)
+        now = {
+            "hit": self.served - self.refused,
+            "forward": self.forwarder.served,
+            "refusal": self.refusals.served + self.refused,
+            "verified": self.compared,
+            "differed": self.differences,
+        }
+        for kind, count in now.items():
+            self._parts.metrics.hot_path(kind, count - self._told.get(kind, 0))
+        self._told = now
 
     def _write_line(  # noqa: PLR0917 - all of it is of one answer
         self,
-        entry: Entry,
+        entry: HotEntry,
         connection: GatewayProtocol,
         request_id: str,
         total_s: float,
         sent_bytes: int,
-        refusal: Refusal | None,
+        refusal: PreparedRefusal | None = None,
     ) -> None:
         parts = self._parts
         if parts.access is None:
@@ -272,18 +279,10 @@ class HotPath:
 
     def offer(self, x: Exchange, found: Hit, key: CacheKeyParts) -> None:
         """Consider an answer that the full path has just taken from the cache; it has not gone out yet."""
-        connection = x.request.protocol
-        if not isinstance(connection, GatewayProtocol) or connection.sole_head is None:
-            return
-        head, grant, tenant, operation = connection.sole_head, x.grant, x.tenant, x.operation
-        if head in self._entries or not self._is_repeated(head):
+        connection, grant, tenant, operation = x.request.protocol, x.grant, x.tenant, x.operation
+        if not isinstance(connection, GatewayProtocol) or not self.learns(x):
             return
         if grant is None or tenant is None or operation is None or x.principal is None:
-            return
-        if grant.reserved or grant.slots or tenant.limits.max_wait_s > 0:
-            return
-        if self._parts.tracer is not None:
-            # A span tells of the steps of a request, and here there are none.
             return
         if self._parts.ownership.watches(tenant) or x.cache_label != "hit" or found.refresh is not None:
             return
@@ -298,40 +297,60 @@ class HotPath:
             tenant.id, operation.resource, operation.action, found.status, "hit", operation.effect
         )
         token_name = self._parts.identity.name_of(x.request.headers.getall("Authorization", ()))
-        connection.offered = Entry(x, holding, token_name, cells, grant)
+        claim = self._parts.limiter.claim(tenant, x.principal.subject, operation)
+        connection.offered = HotEntry(
+            x, operation, x.principal, tenant, holding, token_name, cells, grant, claim
+        )
 
-    def keep(self, head: bytes, entry: Entry, response: web.StreamResponse) -> None:
+    def learns(self, x: Exchange) -> bool:
+        """Whether a request that was served came in a form to be remembered, and not for the first time."""
+        connection = x.request.protocol
+        if not isinstance(connection, GatewayProtocol) or connection.sole_head is None:
+            return False
+        if self._parts.tracer is not None:
+            # A span tells of the steps of a request, and here there are none.
+            return False
+        head = connection.sole_head
+        return head not in self._entries and head not in self.forwarder and self._is_repeated(head)
+
+    def keep(self, head: bytes, entry: HotEntry | ForwardEntry, response: web.StreamResponse) -> None:
         """Keep an entry whose answer has gone out, in the words in which it did."""
+        if isinstance(entry, ForwardEntry):
+            if response.keep_alive:
+                self.forwarder.keep(head, entry)
+            return
         body = entry.holding.hit.body
         line = f"HTTP/1.1 {response.status} {response.reason}"
-        entry.prepared = prepare(line, response.headers.items(), body, entry.rate_names)
-        if entry.prepared is None or not response.keep_alive or head in self._entries:
+        prepared = prepare(line, response.headers.items(), body, entry.rate_names)
+        if prepared is None or not response.keep_alive or head in self._entries:
             return
+        entry.prepared = prepared
         self._entries[head] = entry
         self._size_bytes += _size(head, entry)
         while len(self._entries) > MAX_ENTRIES or self._size_bytes > MAX_BYTES:
             self._forget(next(iter(self._entries)))
 
-    def compare(self, entry: Entry, response: web.StreamResponse) -> None:
+    def compare(self, entry: HotEntry, response: web.StreamResponse) -> None:
         """Compare what the full path said with what the entry would have said, fields in their order."""
-        times = entry.holding.look()
-        if response.status == 429 or times is None:
+        standing = entry.holding.look()
+        if response.status == 429 or standing is None:
             return
-        if self._recall(entry.token_name) is not entry.principal or entry.prepared is None:
+        if self._recall(entry.token_name) is not entry.principal:
             return
         self.compared += 1
         fields = list(response.headers.items())
         rates = rate_lines({name: value for name, value in fields if name in entry.rate_names})
         said = response.headers.get
         request_id = str(entry.fixed_id or said("X-Request-Id", ""))
-        spent_s = _total_s(said("Server-Timing", ""))
         # Whole seconds may turn over between the two.
-        age_s = _near(times[0], said("Age", ""))
-        ttl_s = _near(times[1], said("Cache-Status", "").rpartition("=")[2])
-        fast = entry.prepared.head(age_s, request_id, rates, ttl_s, spent_s, said("Date", ""))
+        age_s = _near(standing.age_s, said("Age", ""))
+        ttl_s = _near(standing.ttl_s, said("Cache-Status", "").rpartition("=")[2])
+        first, second, third, last = entry.prepared.render(age_s, ttl_s, said("Date", ""))
+        timing = entry.prepared.timing(_total_s(said("Server-Timing", "")))
+        fast = b"".join((first, request_id.encode(), second, rates, third, timing, last))
         line = f"HTTP/1.1 {response.status} {response.reason}"
         body = response.body if isinstance(response, web.Response) else None
-        if refusal_head(line, fields) != fast or (body or b"") != entry.prepared.body:
+        if answer_head(line, fields) + (body if isinstance(body, bytes) else b"") != fast:
             self.differences += 1
             _log.error("hot_path_differs", operation=entry.operation.route.audit_name, status=response.status)
 
@@ -351,11 +370,12 @@ class HotPath:
     def _forget(self, head: bytes) -> None:
         entry = self._entries.pop(head, None)
         if entry is not None:
+            entry.tell(self._parts.metrics)
             self._size_bytes -= _size(head, entry)
 
 
-def _size(head: bytes, entry: Entry) -> int:
-    return len(head) + (entry.prepared.size_bytes if entry.prepared is not None else 0)
+def _size(head: bytes, entry: HotEntry) -> int:
+    return len(head) + entry.prepared.size_bytes
 
 
 def _near(whole: int, said: str) -> int:
@@ -364,5 +384,6 @@ def _near(whole: int, said: str) -> int:
 
 
 def _total_s(timing: str) -> float:
+    """What a `Server-Timing` field says; half a microsecond more, so that no rounding makes it less."""
     value = timing.partition("total;dur=")[2].partition(",")[0]
-    return float(value or 0) / 1000
+    return (round(float(value or 0) * 1000) + 0.5) / 1e6

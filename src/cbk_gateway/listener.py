@@ -2,29 +2,27 @@
 
 aiohttp's C parser is strict about framing (conflicting or malformed lengths, transfer codings, bare line
 feeds, folded fields, control bytes); what it refuses is answered here as the API would, and the connection
-closed. This module adds what it leaves open: time bounds on request heads, a bound on connections, and the
-rules of RFC 9112 that a parser cannot judge (`inadmissible`). What a request means is not decided here.
+closed. This module adds what it leaves open: bounds in time and size on request heads, in time on clients
+that do not read their answers, and in number on connections. What a parsed head must be is
+`request_head.py`; what a request means is not decided here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import HttpRequestParser
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler
 
+from cbk_gateway.busy import BusyProtocol
 from cbk_gateway.errors import (
-    BadRequest,
     HeadersTooLarge,
     InternalError,
     Refusal,
@@ -32,55 +30,31 @@ from cbk_gateway.errors import (
     ServiceUnavailable,
 )
 from cbk_gateway.exchange import SERVER
+from cbk_gateway.proxy_protocol import Address
+from cbk_gateway.request_head import (
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
+    MAX_LINE_BYTES,
+    BrokenFraming,
+    answer_in_http11,
+    too_long,
+)
+from cbk_gateway.shortcut import Shortcut
 from cbk_gateway.telemetry.request_id import new_request_id
+
+if TYPE_CHECKING:
+    from cbk_gateway.data_server import GatewayServer
 
 _log = structlog.get_logger(__name__)
 
-MAX_LINE_BYTES: Final = 8190
-MAX_FIELD_BYTES: Final = 16_384
-MAX_FIELDS: Final = 100
 READ_BUFFER_BYTES: Final = 64 * 1024
 LINGER_S: Final = 1.0
 _END_OF_HEAD: Final = b"\r\n\r\n"
-
-# RFC 3986 section 3.2.2, as a Host field may hold it: a name, an IPv4 or bracketed IPv6 address, a port.
-_HOST: Final = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_SPOKEN: Final = (HttpVersion11, HttpVersion10)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 OnRefused = Callable[[Refusal], None]
-EntryT_contra = TypeVar("EntryT_contra", contravariant=True)
-
-
-class Shortcut(Protocol[EntryT_contra]):
-    """Whoever may answer a request from its bytes (`hotpath.py`). What it keeps is its own business."""
-
-    def answer(self, head: bytes, connection: GatewayProtocol) -> bool:
-        """Answer the whole of a read buffer of an idle connection; False to have it parsed."""
-        ...
-
-    def keep(self, head: bytes, entry: EntryT_contra, response: web.StreamResponse) -> None:
-        """Take what was offered for a request, now that its answer has gone out."""
-        ...
-
-    def compare(self, entry: EntryT_contra, response: web.StreamResponse) -> None:
-        """Compare what was expected of a request with its answer."""
-        ...
-
-
-class HttpVersionUnsupported(Refusal):
-    """505: not HTTP/1.0 or HTTP/1.1 (RFC 9110 section 15.6.6)."""
-
-    status = 505
-    code = "BAD_REQUEST"
-    closes = True
-    default_reason = "http_version"
-
-
-class BrokenFraming(BadRequest):
-    """400 for a request whose end is in doubt: nothing after it on the connection can be trusted."""
-
-    closes = True
-    default_reason = "framing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,40 +65,17 @@ class ListenerOptions:
         keepalive_s: Seconds an idle connection is kept between requests.
         head_timeout_s: Seconds from the first byte of a request head (or from the connection) to its last.
         max_connections: Connections of one worker; further ones get 503 and are closed.
+        write_timeout_s: Seconds in which a client must make room for more of its answer, and take the last
+            of it when the connection is closed; then the connection is cut.
     """
 
     keepalive_s: float = 75.0
     head_timeout_s: float = 15.0
     max_connections: int = 20_000
+    write_timeout_s: float = 60.0
 
 
-def inadmissible(request: web.BaseRequest) -> Refusal | None:
-    """What is wrong with a request that parses, before anything looks at its meaning.
-
-    HTTP versions other than 1.0 and 1.1; transfer codings in HTTP/1.0 (RFC 9112 section 6.1); a Host that
-    is no authority or differs from the target's (RFC 9112 section 3.2); a body on a method without one.
-    """
-    headers = request.headers
-    if request.version not in {HttpVersion10, HttpVersion11}:
-        return HttpVersionUnsupported("This server speaks HTTP/1.1.")
-    if request.version == HttpVersion10 and "Transfer-Encoding" in headers:
-        return BrokenFraming("A transfer coding needs HTTP/1.1.")
-    host = headers.get("Host")
-    if host is not None and _HOST.fullmatch(host) is None:
-        return BrokenFraming("The Host header is not a host.", reason="host")
-    target = request.raw_path
-    if not target.startswith("/") and target != "*" and host is not None:
-        authority = urlsplit(target).netloc
-        if authority.lower() != host.lower():
-            return BrokenFraming(
-                "The request target and the Host header name different hosts.", reason="host"
-            )
-    if request.method in {"GET", "HEAD", "OPTIONS"} and request.can_read_body:
-        return BrokenFraming(f"A {request.method} request of this API has no body.", reason="body_on_get")
-    return None
-
-
-class GatewayProtocol(RequestHandler):
+class GatewayProtocol(BusyProtocol):
     """One client connection.
 
     Attributes:
@@ -134,14 +85,17 @@ class GatewayProtocol(RequestHandler):
     """
 
     __slots__ = (
-        "_answered_count",
         "_body_left",
+        "_farewell_timer",
+        "_head_bytes",
         "_head_timer",
         "_is_reusable",
         "_on_refused",
         "_options",
+        "_peer",
         "_shortcut",
         "_usual_handler",
+        "_write_timer",
         "expected",
         "offered",
         "sole_head",
@@ -154,6 +108,8 @@ class GatewayProtocol(RequestHandler):
         options: ListenerOptions,
         on_refused: OnRefused,
         shortcut: Shortcut[Any] | None = None,
+        *,
+        source: Address | None = None,
     ) -> None:
         super().__init__(
             server,
@@ -170,30 +126,71 @@ class GatewayProtocol(RequestHandler):
         )
         self._options = options
         self._on_refused = on_refused
+        self._peer = source
+        self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._farewell_timer: asyncio.TimerHandle | None = None
         self._shortcut = shortcut
         self._usual_handler = server.usual_handler
         # Bytes until the next message begins; None when only the parser knows.
         self._body_left: int | None = 0
         self._answered_count = 0
+        self._work = None
+        self._held = b""
         self._is_reusable = True
         self.sole_head: bytes | None = None
         self.offered: Any = None
         self.expected: Any = None
 
+    @property
+    def peername(self) -> Any:  # noqa: ANN401 - a socket's name has the form of its family
+        """Who is at the other end: as a trusted front said, else as the socket says."""
+        return self._peer
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection and wait for its first head, unless there are too many."""
+        if self._peer is None:
+            self._peer = transport.get_extra_info("peername")
         super().connection_made(transport)
         manager = self._manager
         if manager is not None and len(manager._connections) > self._options.max_connections:  # noqa: SLF001
             self._refuse_at_once(ServiceUnavailable("Too many connections.", reason="connections"))
             return
-        self._head_timer = self._loop.call_later(self._options.head_timeout_s, self._head_is_late)
+        self._start_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
-        self._stop_timer()
         super().connection_lost(exc)
+        self._stop_timer()
+        for timer in (self._write_timer, self._farewell_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        """The client does not keep up with its answer: from now on it is on the clock."""
+        super().pause_writing()
+        self._write_timer = self._loop.call_later(self._options.write_timeout_s, self._cut_off)
+
+    def resume_writing(self) -> None:
+        """It has made room."""
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    async def start(self) -> None:
+        """Serve the connection to its end."""
+        try:
+            await super().start()
+        finally:
+            self._limit_farewell(self.transport)
+
+    def force_close(self) -> None:
+        """Close, after what was written has left; a client that does not take it is cut off."""
+        transport = self.transport
+        super().force_close()
+        self._limit_farewell(transport)
 
     def data_received(self, data: bytes) -> None:
         """Let the library parse, and watch how long the head of a request takes.
@@ -201,36 +198,49 @@ class GatewayProtocol(RequestHandler):
         A timer runs from the first byte of a head to its last and is not renewed by further bytes, so a
         client that drips is as late as one that is silent.
         """
-        if self._shortcut is not None:
-            # Every request read so far has been answered to its last byte. The library's own loop may be
-            # a turn behind; a client that is quicker than that would never be answered here otherwise.
-            is_idle = self._answered_count == self._request_count and self._is_reusable
-            if self._body_left == 0 and is_idle and self._answered(data):
+        # Every request read so far has been answered to its last byte. The library's own loop may be a turn
+        # behind; a client that is quicker than that would never be answered here otherwise.
+        if self._answered_count == self._request_count and self._body_left == 0 and self._is_reusable:
+            transport, shortcut = self.transport, self._shortcut
+            # The connection waits between two messages; nothing may be left to send. A server that drains
+            # says so in every answer, by another handler than the usual one.
+            if (
+                shortcut is not None
+                and transport is not None
+                and not self._messages
+                and not self._force_close
+                and not self._close
+                and self._request_handler is self._usual_handler
+                and type(data) is bytes
+                and transport.get_write_buffer_size() == 0
+                and shortcut.answer(data, self)
+            ):
+                if self._head_timer is not None:
+                    self._stop_timer()
                 return
+        if self._work is None:
             self._watch_boundary(data)
-            return
-        self._parse(data)
+        else:
+            self._hold(data)
 
     def give(self, answer: bytes) -> None:
-        """Write a whole answer of the shortcut, and take the request for one of the connection's."""
-        transport, manager = self.transport, self._manager
-        if transport is None or manager is None:
-            return
-        transport.write(answer)
-        self._request_count += 1
-        self._answered_count += 1
-        manager.requests_count += 1
+        """Write a whole answer of the shortcut. The request was never the library's, so it counts none."""
+        if self.transport is not None:
+            self.transport.write(answer)
         self._next_keepalive_close_time = self._loop.time() + self._options.keepalive_s
-        if self._head_timer is not None:
-            self._stop_timer()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send an answer, and show it to the shortcut."""
+        if request.version not in _SPOKEN:
+            answer_in_http11(request)
         finished = await super().finish_response(request, resp, start_time)
         self._answered_count += 1
         self._is_reusable = not finished[1] and bool(finished[0].keep_alive)
+        if self._body_left is None and self._is_reusable and not self._messages:
+            # The beginning of another head may have come along with this request.
+            self._start_timer()
         if self.offered is not None or self.expected is not None:
             offered, expected = self.offered, self.expected
             self.offered = self.expected = None
@@ -241,24 +251,8 @@ class GatewayProtocol(RequestHandler):
                     self._shortcut.keep(self.sole_head, offered, finished[0])
         return finished
 
-    def _answered(self, data: bytes) -> bool:
-        """Let the shortcut answer. The connection waits between two messages; nothing may be left to send.
-
-        A server that drains says so in every answer, by another handler than the usual one.
-        """
-        transport, shortcut = self.transport, self._shortcut
-        if (
-            transport is None
-            or shortcut is None
-            or self._messages
-            or self._force_close
-            or self._close
-            or self._paused
-            or self._request_handler is not self._usual_handler
-            or type(data) is not bytes
-        ):
-            return False
-        return transport.get_write_buffer_size() == 0 and shortcut.answer(data, self)
+    def _is_answered(self, head: bytes) -> bool:
+        return self._shortcut is not None and self._shortcut.answer(head, self)
 
     def _watch_boundary(self, data: bytes) -> None:
         """Parse, and keep count of where messages end, which the parser does not tell."""
@@ -277,17 +271,22 @@ class GatewayProtocol(RequestHandler):
             self._body_left = self._left_after(data, starts_at_boundary=left == 0)
             if left == 0 and self._body_left == 0 and was_idle and _is_one_get(data):
                 self.sole_head = data
+        if grown and self._messages:
+            message, payload = self._messages[-1]
+            if isinstance(message, RawRequestMessage) and message.upgrade and not _is_one_get(data):
+                # The library may drop what came along behind it, so what comes next may begin anywhere.
+                self._messages[-1] = (message._replace(should_close=True), payload)
 
     def _left_after(self, data: bytes, *, starts_at_boundary: bool) -> int | None:
         """Bytes of the one message that began or ended its head in `data` which are still to come."""
         if not self._messages:
             return None
         message, payload = self._messages[-1]
-        if payload is EMPTY_PAYLOAD:
+        if payload.is_eof() and data.endswith(_END_OF_HEAD):
             # An incomplete head behind it cannot end in an empty line; stray line ends begin no message.
-            return 0 if data.endswith(_END_OF_HEAD) else None
+            return 0
         length = getattr(message, "headers", {}).get("Content-Length", "")
-        if not starts_at_boundary or not length.isdigit() or not data[:1].isalpha():
+        if payload is EMPTY_PAYLOAD or not (starts_at_boundary and length.isdigit() and data[:1].isalpha()):
             return None
         left = int(length) - (len(data) - data.find(_END_OF_HEAD) - len(_END_OF_HEAD))
         return left if left >= 0 else None
@@ -297,8 +296,11 @@ class GatewayProtocol(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._stop_timer()
-        elif self._head_timer is None and not self._request_in_progress and not self._messages:
-            self._head_timer = self._loop.call_later(self._options.head_timeout_s, self._head_is_late)
+        elif self._awaits_head():
+            self._start_timer()
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse_at_once(HeadersTooLarge("The request head is too large."))
 
     def handle_error(
         self,
@@ -308,10 +310,13 @@ class GatewayProtocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what the parser refused, or a defect, in the API's shape; the connection is closed."""
-        del request, message
+        del message
+        answer_in_http11(request)
         refusal: Refusal
-        if isinstance(exc, LineTooLong) or "Too many" in str(exc):
-            refusal = HeadersTooLarge("The request line or a header is too large.")
+        if isinstance(exc, LineTooLong):
+            refusal = too_long(exc.args[1])
+        elif "Too many" in str(exc):
+            refusal = HeadersTooLarge("There are too many header fields.")
         elif status == 400:
             refusal = BrokenFraming("The request is not well-formed HTTP/1.1.", reason="http_syntax")
         else:
@@ -327,18 +332,32 @@ class GatewayProtocol(RequestHandler):
         response.force_close()
         return response
 
+    def _awaits_head(self) -> bool:
+        """Whether what comes next belongs to a head; after a last answer it is dropped, whatever it is."""
+        is_open = self._is_reusable and not self._force_close
+        return is_open and not self._request_in_progress and not self._messages
+
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._options.head_timeout_s, self._head_is_late)
+
     def _stop_timer(self) -> None:
+        self._head_bytes = 0
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if not self._request_in_progress and not self._messages:
+        if self._awaits_head():
             self._refuse_at_once(RequestTimeout("The request head did not arrive in time."))
 
     def _refuse_at_once(self, refusal: Refusal) -> None:
-        """Answer outside any request, straight to the socket, and close."""
+        """Answer outside any request, straight to the socket, and close.
+
+        What the client still sends is read and dropped for a moment: closing at once would reset the
+        connection, and the answer with it (RFC 9112 section 9.6).
+        """
         self._on_refused(refusal)
         transport = self.transport
         if transport is not None:
@@ -350,41 +369,23 @@ class GatewayProtocol(RequestHandler):
                 "Connection: close\r\n\r\n"
             )
             transport.write(head.encode() + body)
-        self.force_close()
+            if transport.can_write_eof():
+                transport.write_eof()
+            self._loop.call_later(LINGER_S, transport.close)
+        self._force_close = True
+        if self._waiter is not None:
+            self._waiter.cancel()
 
+    def _limit_farewell(self, transport: asyncio.Transport | None) -> None:
+        """Bound how long a close waits for the client to take what was written."""
+        if transport is not None and self._farewell_timer is None and transport.is_closing():
+            self._farewell_timer = self._loop.call_later(self._options.write_timeout_s, transport.abort)
 
-class GatewayServer(web.Server):
-    """Makes one protocol per connection. Unlike the library's, it never falls back to other settings."""
-
-    def __init__(
-        self,
-        handler: Handler,
-        options: ListenerOptions,
-        on_refused: OnRefused,
-        shortcut: Shortcut[Any] | None = None,
-    ) -> None:
-        # Cancellation tells a handler that its client has left, so that paid work upstream stops.
-        super().__init__(handler, handler_cancellation=True)
-        self.usual_handler = handler
-        self._listener_options = options
-        self._on_refused = on_refused
-        self._shortcut = shortcut
-
-    def __call__(self) -> RequestHandler:
-        """A protocol for a new connection."""
-        return GatewayProtocol(self, self._loop, self._listener_options, self._on_refused, self._shortcut)
+    def _cut_off(self) -> None:
+        self._write_timer = None
+        if self.transport is not None:
+            self.transport.abort()
 
 
 def _is_one_get(data: bytes) -> bool:
     return data.startswith(b"GET ") and data.find(_END_OF_HEAD) == len(data) - len(_END_OF_HEAD)
-
-
-def require_compiled_parser() -> None:
-    """Fail start-up without the C parser: the pure Python one is laxer, which is how smuggling begins.
-
-    Raises:
-        RuntimeError: aiohttp was installed without its extensions.
-    """
-    if HttpRequestParser.__module__ != "aiohttp._http_parser":
-        message = "aiohttp lacks its C extensions; install a wheel of it for this platform"
-        raise RuntimeError(message)

@@ -139,6 +139,8 @@ class Tenant:
         account: The upstream account it acts on; the unit of cache truth (several tenants may share one).
         key: The upstream secret key in force.
         next_key: The key a rotation is moving to, or None.
+        key_expires: When `key` stops working, in epoch seconds, or None where that is not known.
+        next_key_expires: The same of `next_key`.
         run_as: The child account every request is forced into, or None.
         scopes: What the tenant may do at most; a token narrows it. Deny rules start with `!`.
         limits: Rates, quotas and concurrency.
@@ -171,3 +173,5 @@ class Tenant:
     allowed_origins: tuple[str, ...] = ("*",)
     disabled: bool = False
     token_not_before: int = 0
+    key_expires: int | None = None
+    next_key_expires: int | None = None

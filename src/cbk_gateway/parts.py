@@ -10,13 +10,15 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cbk_gateway.addresses import Network
 from cbk_gateway.attempts import Attempts
 from cbk_gateway.audit import Journal
+from cbk_gateway.breaks import Breaks
 from cbk_gateway.cache import Cache
-from cbk_gateway.exchange import Network
 from cbk_gateway.identity import Identity
 from cbk_gateway.limits import Limiter
 from cbk_gateway.request_body import BodyBounds
+from cbk_gateway.shedding import Shedding
 from cbk_gateway.streams_open import OpenStreams
 from cbk_gateway.telemetry import AccessLog, Metrics, Tracer
 from cbk_gateway.tenancy.credentials import Credentials
@@ -63,6 +65,7 @@ class Parts:
         attempts: When creates began, for finding lost ones.
         fingerprint_key: Keys the fingerprints of upstream keys in the journal.
         trusted_proxies: Networks whose `X-Forwarded-For` is believed.
+        shedding: What is refused while the event loop runs late.
         write_timeout_s: How long a client may refuse to read.
         max_whole_bytes: Answers up to this size are taken whole, so that they can be kept or checked
             before their last byte leaves.
@@ -70,7 +73,9 @@ class Parts:
         shows_timing: Whether answers carry `Server-Timing`.
         hot_path: Answers repeated reads before they are parsed; None when it is off.
         tracer: Makes spans; None when tracing is off.
+        breaks: Notes what may make a decision of a moment ago wrong.
         doubts: Set when nobody can say what became of a write, for whoever finds out later.
+        tags_creates: Whether creates bear a tag by which they are found again; see `audit.tag`.
     """
 
     identity: Identity
@@ -88,6 +93,7 @@ class Parts:
     attempts: Attempts | None = None
     bounds: BodyBounds = field(default_factory=BodyBounds)
     trusted_proxies: tuple[Network, ...] = ()
+    shedding: Shedding = field(default_factory=Shedding)
     write_timeout_s: float = 60.0
     max_whole_bytes: int = 1024**2
     shows_timing: bool = True
@@ -96,4 +102,6 @@ class Parts:
     open_streams: OpenStreams = field(default_factory=OpenStreams)
     hot_path: HotPath | None = None
     tracer: Tracer | None = None
+    breaks: Breaks = field(default_factory=Breaks)
     doubts: asyncio.Event = field(default_factory=asyncio.Event)
+    tags_creates: bool = False

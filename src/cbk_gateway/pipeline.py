@@ -19,10 +19,11 @@ from cbk_gateway import cors, forwarding, reads, request_body, settling, writes
 from cbk_gateway.errors import InternalError, MethodNotAllowed, NotAuthenticated, Refusal
 from cbk_gateway.exchange import CLIENT_GONE, Exchange
 from cbk_gateway.graphql_effect import narrowed
-from cbk_gateway.listener import inadmissible
 from cbk_gateway.operation import Dialect, Effect, understand
 from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.parts import Parts
+from cbk_gateway.request_head import inadmissible, is_connected
+from cbk_gateway.shedding import Kind, kind_of
 from cbk_gateway.telemetry.request_id import current_request_id, request_id_for
 from cbk_gateway.telemetry.traceparent import current_trace_id
 from cbk_gateway.tenancy import account_acted_on, authorise, is_run_as_header, requested_run_as
@@ -58,11 +59,12 @@ class Pipeline:
         except asyncio.CancelledError:
             x.status = CLIENT_GONE
             raise
-        except ConnectionError:
-            # Of the client's connection: faults of the upstream's are translated where they enter.
-            x.status = CLIENT_GONE
-            return x.response if x.response is not None else web.Response(status=500)
-        except Exception:  # noqa: BLE001 - at the door: a defect is logged whole and answered briefly
+        except Exception as error:  # noqa: BLE001 - at the door: a defect is logged whole and answered briefly
+            if isinstance(error, ConnectionError) and not is_connected(request):
+                # The client's own connection. One of another that comes this far was not translated where
+                # it entered, which is a defect like any other.
+                x.status = CLIENT_GONE
+                return x.response if x.response is not None else web.Response(status=500)
             _log.exception("request_failed", request_id=x.request_id, operation=f"{x.resource}:{x.action}")
             if x.response is not None and x.response.prepared:
                 # Half an answer is out: a clean end would make it look whole.
@@ -90,6 +92,12 @@ class Pipeline:
         if x.operation.route.dialect is Dialect.GRAPHQL:
             x.body = await request_body.take(request, parts.bounds)
             x.operation = narrowed(x.operation, x.body)
+        if parts.shedding.refused:
+            is_streamed = reads.first_media_type(x.header("Accept")) in forwarding.STREAM_MEDIA
+            kind = kind_of(x.operation, is_streamed=is_streamed)
+            if kind is not Kind.READ:
+                # Of reads it is not known yet whether memory answers them.
+                parts.shedding.admit(kind)
         x.tenant = self._authorised(x, x.principal)
         await parts.ownership.check(x.tenant, x.operation)
         with x.step("admit"):
@@ -102,6 +110,8 @@ class Pipeline:
 
     def _refuse(self, x: Exchange, refusal: Refusal) -> web.StreamResponse:
         settling.note_refusal(self._parts, x, refusal)
+        if refusal.status == 401 and self._parts.hot_path is not None:
+            self._parts.hot_path.refusals.offer(x, refusal)
         return x.refuse(refusal)
 
     def _authorised(self, x: Exchange, principal: Principal) -> Tenant:

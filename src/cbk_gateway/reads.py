@@ -19,9 +19,12 @@ from cbk_gateway.exchange import SERVER, Exchange
 from cbk_gateway.operation import Effect
 from cbk_gateway.parties import Tenant
 from cbk_gateway.parts import Parts
+from cbk_gateway.shedding import Kind, Overloaded
 from cbk_gateway.upstream import Answer, UpstreamFault
 
 BYPASS_HEADER = "X-CBK-Cache"
+# Answers that an old one may stand in for (RFC 5861 section 4).
+_FAILURES = frozenset({500, 502, 503, 504})
 
 
 @dataclass(slots=True)
@@ -36,7 +39,9 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     """Answer a read, a search or a subscription."""
     operation, _, tenant = forwarding.settled(x)
     if not operation.is_cacheable:
-        return await _forward(parts, x)
+        if operation.method == "GET":
+            x.cache_status = f"{SERVER}; fwd=bypass; detail=not-cacheable"
+        return await _forward(parts, x, passed="")
     if x.asked_run_as is not None:
         # Writes of the child's other parents and credentials are not all seen here.
         x.cache_label, x.cache_status = "bypass", f"{SERVER}; fwd=bypass; detail=run-as"
@@ -61,7 +66,8 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     x.cache_status = found.cache_status
     if not isinstance(found, Fill):
         x.cache_label = "bypass"
-        return await _forward(parts, x)
+        # What lacks for the moment only may be found the next time.
+        return await _forward(parts, x, passed=None if "fwd=miss" in found.cache_status else found.reason)
     x.cache_label = "miss"
     filling = parts.background.spawn(_fill(parts, x, found))
     try:
@@ -110,17 +116,21 @@ def wants_bypass(x: Exchange, tenant: Tenant) -> bool:
 async def _fill(parts: Parts, x: Exchange, fill: Fill) -> Hit | StoredAnswer | _Overflow:
     """Fetch what the cache lacks and give it to the cache; the answer is what the client gets."""
     try:
+        parts.shedding.admit(Kind.READ)
         answer = await forwarding.send(parts, x, None, accept=fill.upstream_accept)
         try:
             body, rest = await forwarding.gather(answer, parts.max_whole_bytes)
             if rest is None:
                 answer.abort()
+                old = fill.stale() if answer.status in _FAILURES else None
+                if old is not None:
+                    return old
                 return await fill.store(answer.status, answer.headers, body)
             fill.abandon("too-large")
         except BaseException:
             answer.abort()
             raise
-    except UpstreamFault:
+    except (UpstreamFault, Overloaded):
         settling.settle(parts, x, None, was_sent=False)
         old = fill.stale()
         if old is None:
@@ -153,9 +163,16 @@ async def _refresh(parts: Parts, x: Exchange, fill: Fill) -> None:
             filled.answer.abort()
 
 
-async def _forward(parts: Parts, x: Exchange) -> web.StreamResponse:
-    """Pass a read through uncached: downloads, exports, searches, subscriptions."""
+async def _forward(parts: Parts, x: Exchange, *, passed: str | None = None) -> web.StreamResponse:
+    """Pass a read through uncached: downloads, exports, searches, subscriptions.
+
+    Args:
+        parts: What it takes.
+        x: The request.
+        passed: Why the cache will pass by every such request, "" when it is not asked; None when it may not.
+    """
     operation, _, tenant = forwarding.settled(x)
+    parts.shedding.admit(Kind.READ)
     if x.body is None and x.request.method == "POST":
         x.body = await request_body.take(x.request, parts.bounds)
     await forwarding.check_body(parts, x)
@@ -171,6 +188,8 @@ async def _forward(parts: Parts, x: Exchange) -> web.StreamResponse:
             return await _answer_filtered(parts, x, answer)
         reader = forwarding.reader_for(operation, answer) if operation.effect is Effect.STREAM else None
         await forwarding.pass_on(parts, x, answer, answer.chunks(), reader=reader)
+        if passed is not None and parts.hot_path is not None:
+            parts.hot_path.forwarder.offer(x, answer, passed)
     settling.settle_fault(parts, x, None, reader)
     return forwarding.response_of(x)
 

@@ -13,10 +13,10 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from cbk_gateway import findings, forwarding
-from cbk_gateway.attempts import Attempts, Place
+from cbk_gateway.attempts import Attempts, Place, Seen
 from cbk_gateway.cache import WriteMark
 from cbk_gateway.errors import BadRequest, Conflict, Refusal
 from cbk_gateway.exchange import Exchange
@@ -116,8 +116,13 @@ class Entry:
         await self._proceed.failed(outcome)
 
 
-async def enter(parts: Parts, x: Exchange) -> Entry | StoredAnswer | None:
+async def enter(parts: Parts, x: Exchange, tag: str | None = None) -> Entry | StoredAnswer | None:
     """Take up a write: leave to make it, the answer it already had, or None where nothing is shielded.
+
+    Args:
+        parts: What to ask.
+        x: The request, its body taken.
+        tag: What the create will bear upstream, if anything.
 
     Raises:
         Conflict: What an earlier attempt did cannot be told, or its key was used for something else.
@@ -137,7 +142,7 @@ async def enter(parts: Parts, x: Exchange) -> Entry | StoredAnswer | None:
     entry = Entry(decision, parts.attempts, place)
     if place is not None:
         try:
-            await parts.attempts.began(place, x.request_id)
+            await parts.attempts.began(place, x.request_id, tag)
         except StoreFault:
             pass
         except BaseException:
@@ -274,6 +279,31 @@ async def _verdict(parts: Parts, x: Exchange, attempt: KnownAttempt) -> tuple[Ve
     seen = await parts.attempts.seen(place)
     if seen.age_ms is None:
         return unknown
+    verdict = await _by_tag(parts, x, operation, seen.tag) if seen.tag is not None else unknown[0]
+    if verdict.finding is Finding.NOT_KNOWN:
+        verdict = await _by_likeness(parts, x, view, sent, seen)
+    if verdict.finding is Finding.NOT_DONE and seen.lingers:
+        # It may be done a moment from now.
+        return unknown
+    return verdict, seen.request_id
+
+
+async def _by_tag(parts: Parts, x: Exchange, operation: Operation, tag: str) -> Verdict:
+    """Whether a create was done, by the tag it bore."""
+    view = findings.view_of(operation, tag)
+    if view is None:
+        return Verdict(Finding.NOT_KNOWN)
+    looked = await _look(parts, x, view)
+    page = (findings.document_of(looked.body) or {}).get("items")
+    if looked.status != 200 or not isinstance(page, list):
+        return Verdict(Finding.NOT_KNOWN)
+    return findings.on_tagged(page, tag)
+
+
+async def _by_likeness(
+    parts: Parts, x: Exchange, view: Operation, sent: dict[str, Any], seen: Seen
+) -> Verdict:
+    """Whether a create was done, by the newest objects of its type."""
     loop = asyncio.get_running_loop()
     asked_at = loop.time()
     looked = await _look(parts, x, view)
@@ -281,13 +311,9 @@ async def _verdict(parts: Parts, x: Exchange, attempt: KnownAttempt) -> tuple[Ve
     document = findings.document_of(looked.body)
     now_ms = findings.upstream_clock_ms(looked.headers)
     page = document.get("items") if document is not None else None
-    if looked.status != 200 or now_ms is None or not isinstance(page, list):
-        return unknown
-    verdict = findings.on_create(page, sent, now_ms - waited_ms - seen.age_ms, seen.known_ids)
-    if verdict.finding is Finding.NOT_DONE and seen.lingers:
-        # It may be done a moment from now.
-        return unknown
-    return verdict, seen.request_id
+    if looked.status != 200 or now_ms is None or seen.age_ms is None or not isinstance(page, list):
+        return Verdict(Finding.NOT_KNOWN)
+    return findings.on_create(page, sent, now_ms - waited_ms - seen.age_ms, seen.known_ids)
 
 
 async def _look(parts: Parts, x: Exchange, view: Operation) -> StoredAnswer:

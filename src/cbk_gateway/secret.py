@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from typing import Final, NoReturn
+from typing import Final, Self
 
 _PROCESS_KEY: Final = secrets.token_bytes(32)
 
@@ -55,9 +55,15 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self.fingerprint())
 
-    def __reduce__(self) -> NoReturn:
-        message = "a Secret cannot be pickled or copied out of its process"
-        raise TypeError(message)
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        # Whoever unpickles gets the text of the fingerprint: the secret itself leaves no process.
+        return str, (repr(self),)
 
 
 def account_fingerprint(key: Secret, run_as: str | None) -> str:

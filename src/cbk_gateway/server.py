@@ -8,17 +8,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
 from aiohttp import web
 
-from cbk_gateway.settings.gateway import AdminSettings, ListenSettings, TlsSettings
+from cbk_gateway.acceptor import Acceptor
+from cbk_gateway.addresses import Network
+from cbk_gateway.data_server import GatewayServer
+from cbk_gateway.proxy_protocol import Address
+from cbk_gateway.settings.gateway import AdminSettings, ListenSettings
+from cbk_gateway.tls import ServingTls, TlsFiles
 
 BACKLOG = 2048
 _LOOK_EVERY_S: Final = 0.02
+
+Connect = Callable[[Address | None], asyncio.Protocol]
 
 
 class PortTaken(OSError):  # noqa: N818 - named like the other packages' faults
@@ -56,21 +63,19 @@ def bound_socket(host: str, port: int, setting: str, *, shared: bool = False) ->
     return made
 
 
-def tls_context(settings: TlsSettings | None) -> ssl.SSLContext | None:
-    """A server's TLS context, or None without TLS. TLS 1.2 is the floor (RFC 8996).
+@dataclass(frozen=True, slots=True)
+class PortOptions:
+    """What comes before HTTP on a port.
 
-    Raises:
-        OSError: A file cannot be read or is not what it should be (ssl.SSLError is an OSError).
+    Attributes:
+        tls: Its TLS, if it has any.
+        balancers: Networks whose connections begin with a PROXY header.
+        patience_s: Seconds for that header, and for a TLS handshake.
     """
-    if settings is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(settings.certificate, settings.key)
-    if settings.client_ca is not None:
-        context.load_verify_locations(settings.client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+
+    tls: TlsFiles | None = None
+    balancers: tuple[Network, ...] = ()
+    patience_s: float = 15.0
 
 
 class Port:
@@ -79,20 +84,21 @@ class Port:
     Args:
         runner: What serves on it.
         listening: The bound socket that accepts from the start.
-        tls: TLS of the port.
+        options: What comes before HTTP.
     """
 
     def __init__(
         self,
         runner: web.ServerRunner | web.AppRunner,
         listening: socket.socket,
-        tls: TlsSettings | None = None,
+        options: PortOptions | None = None,
     ) -> None:
         self._runner = runner
         self._socket = listening
-        self._tls = tls
-        self._context: ssl.SSLContext | None = None
-        self._sites: dict[socket.socket, web.SockSite] = {}
+        self._options = options or PortOptions()
+        self._tls: ServingTls | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._sites: dict[socket.socket, web.SockSite | Acceptor] = {}
         self._is_open = False
         self._turn = asyncio.Lock()
 
@@ -101,7 +107,7 @@ class Port:
         """Base URL of the port, without a trailing slash."""
         host, port = self._socket.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        return f"{'http' if self._tls is None else 'https'}://{shown}:{port}"
+        return f"{'http' if self._options.tls is None else 'https'}://{shown}:{port}"
 
     async def open(self) -> str:
         """Start accepting; returns the URL.
@@ -109,12 +115,23 @@ class Port:
         Raises:
             OSError: A certificate cannot be read.
         """
-        self._context = tls_context(self._tls)
+        if self._options.tls is not None:
+            self._tls = ServingTls(self._options.tls)
+            self._watching = asyncio.get_running_loop().create_task(self._tls.watch())
         await self._runner.setup()
         self._is_open = True
         url = self.url
         await self.accept_on((self._socket,))
         return url
+
+    async def renew(self) -> None:
+        """Read the TLS files again, for connections from now on.
+
+        Raises:
+            OSError: One cannot be used; everything stays as it was.
+        """
+        if self._tls is not None:
+            await asyncio.to_thread(self._tls.renew)
 
     async def accept_on(self, sockets: Iterable[socket.socket]) -> None:
         """Accept on these sockets from now on, and on no others. A socket left out is closed here.
@@ -125,11 +142,31 @@ class Port:
             wanted = tuple(sockets) if self._is_open else ()
             for one in wanted:
                 if one not in self._sites:
-                    site = web.SockSite(self._runner, one, ssl_context=self._context, backlog=BACKLOG)
-                    await site.start()
-                    self._sites[one] = site
+                    self._sites[one] = await self._site(one)
             for one in [held for held in self._sites if held not in wanted]:
                 await self._sites.pop(one).stop()
+
+    async def _site(self, listening: socket.socket) -> web.SockSite | Acceptor:
+        if self._tls is None and not self._options.balancers:
+            site = web.SockSite(self._runner, listening, backlog=BACKLOG)
+            await site.start()
+            return site
+        server = self._runner.server
+        if isinstance(server, GatewayServer):
+            connect: Connect = server.connection_from
+            refused: Callable[[str], None] = server.connection_refused
+        else:
+            connect, refused = _plainly(self._runner), _unheard
+        acceptor = Acceptor(
+            listening,
+            connect,
+            refused,
+            tls=self._tls,
+            balancers=self._options.balancers,
+            patience_s=self._options.patience_s,
+        )
+        acceptor.start(BACKLOG)
+        return acceptor
 
     async def close(self, drain_s: float, idle_grace_s: float = 0.0) -> None:
         """Stop accepting at once; let open requests and then connections end; then cut them off.
@@ -143,6 +180,9 @@ class Port:
             self._socket.close()
             return
         self._is_open = False
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait((self._watching,))
         await self.accept_on(())
         server = self._runner.server
         if server is not None:
@@ -173,6 +213,9 @@ class UnixPort:
         await web.UnixSite(self._runner, str(self._path)).start()
         return f"unix://{self._path}"
 
+    async def renew(self) -> None:
+        """There is no TLS to renew."""
+
     async def close(self, drain_s: float, idle_grace_s: float = 0.0) -> None:
         """Stop accepting, and give open requests `drain_s` seconds to end."""
         del idle_grace_s
@@ -187,7 +230,7 @@ class UnixPort:
 class Doors(Protocol):
     """Where a gateway listens."""
 
-    def data(self, runner: web.ServerRunner, settings: ListenSettings) -> Port:
+    def data(self, runner: web.ServerRunner, settings: ListenSettings, options: PortOptions) -> Port:
         """The data port.
 
         Raises:
@@ -195,7 +238,9 @@ class Doors(Protocol):
         """
         ...
 
-    def admin(self, application: web.Application, settings: AdminSettings) -> Port | UnixPort:
+    def admin(
+        self, application: web.Application, settings: AdminSettings, options: PortOptions
+    ) -> Port | UnixPort:
         """The operators' port.
 
         Raises:
@@ -207,14 +252,28 @@ class Doors(Protocol):
 class OwnDoors:
     """The doors of a gateway that stands alone: it binds what its settings name."""
 
-    def data(self, runner: web.ServerRunner, settings: ListenSettings) -> Port:
+    def data(self, runner: web.ServerRunner, settings: ListenSettings, options: PortOptions) -> Port:
         """The data port."""
-        return Port(runner, bound_socket(settings.host, settings.port, "listen.port"), settings.tls)
+        return Port(runner, bound_socket(settings.host, settings.port, "listen.port"), options)
 
-    def admin(self, application: web.Application, settings: AdminSettings) -> Port | UnixPort:
+    def admin(
+        self, application: web.Application, settings: AdminSettings, options: PortOptions
+    ) -> Port | UnixPort:
         """The operators' port."""
         listening = bound_socket(settings.host, settings.port, "admin.port")
-        return Port(web.AppRunner(application, access_log=None), listening, settings.tls)
+        return Port(web.AppRunner(application, access_log=None), listening, options)
+
+
+def _plainly(runner: web.ServerRunner | web.AppRunner) -> Connect:
+    def connect(_: Address | None) -> asyncio.Protocol:
+        assert runner.server is not None  # noqa: S101 - the port is open
+        return runner.server()
+
+    return connect
+
+
+def _unheard(_: str) -> None:
+    """Operators' connections that come to nothing are not counted."""
 
 
 def _answer_last(server: web.Server) -> None:

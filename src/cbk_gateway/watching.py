@@ -22,6 +22,7 @@ from cbk_gateway.parties import Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.store import StoreFault
 from cbk_gateway.telemetry import Metrics
+from cbk_gateway.telemetry.caller_events import TENANT_KEYS
 from cbk_gateway.tenancy import Change
 
 LOOK_EVERY_S: Final = 5.0
@@ -57,6 +58,7 @@ class Watch:
         parts = self._parts
         parts.metrics.limits.mode_changed(parts.limiter.mode)
         self._tell_of(frozenset(parts.registry.all()))
+        self._tell_of_expiry()
         self._unsubscribe = parts.registry.subscribe(self._tenants_changed)
         if parts.journal is not None:
             parts.metrics.before_scrape(_health_of(parts.journal, parts.metrics))
@@ -115,6 +117,7 @@ class Watch:
 
     def _tenants_changed(self, change: Change) -> None:
         self._tell_of(change.added | change.changed)
+        self._tell_of_expiry()
         if change.removed or change.changed:
             kept = frozenset(self._parts.registry.all())
             self._parts.metrics.limits.keep_only(kept)
@@ -129,6 +132,18 @@ class Watch:
             metrics.tenancy.health_changed(tenant_id, is_healthy=self._parts.credentials.is_healthy(tenant))
             for rate in tenant.limits.rates:
                 metrics.limits.configured(tenant_id, rate.name, rate.per_second)
+
+    def _tell_of_expiry(self) -> None:
+        """The keys of tenants that end first, where it is known; as many as tenants have labels."""
+        current, following = TENANT_KEYS
+        ends: dict[tuple[str, str], float] = {}
+        for tenant in self._parts.registry.all().values():
+            if tenant.key_expires is not None:
+                ends[current, tenant.id] = tenant.key_expires
+            if tenant.next_key_expires is not None:
+                ends[following, tenant.id] = tenant.next_key_expires
+        first = sorted(ends.items(), key=lambda end: end[1])[: self._most_tenants]
+        self._parts.metrics.tenancy.tenants_keys_expire(dict(first))
 
     async def _read_files(self) -> None:
         now = asyncio.get_running_loop().time()

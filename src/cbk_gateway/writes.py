@@ -8,19 +8,20 @@ between, the intent is closed with what is known.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-import orjson
 from aiohttp import web
 
-from cbk_gateway import forwarding, repeats, request_body, settling
-from cbk_gateway.audit import Act, Intent, OnFailure, Outcome, Result
+from cbk_gateway import answer_ids, forwarding, recording, repeats, request_body, settling
+from cbk_gateway.answer_ids import PassingIds
+from cbk_gateway.audit import Intent, Outcome, Result
 from cbk_gateway.cache import WriteMark
-from cbk_gateway.errors import BadGateway, NotAuthorized, NotFound, Refusal
+from cbk_gateway.errors import BadGateway, NotFound, Refusal
 from cbk_gateway.exchange import Exchange
+from cbk_gateway.forwarding import Pieces
 from cbk_gateway.limits.usage import UsageReader
-from cbk_gateway.parties import Tenant
 from cbk_gateway.parts import Parts
 from cbk_gateway.repeats import Entry
 from cbk_gateway.tenancy import object_ids
@@ -47,6 +48,7 @@ class _Write:
         "fault",
         "intent",
         "is_whole",
+        "kept_body",
         "marks",
         "parts",
         "reader",
@@ -63,6 +65,7 @@ class _Write:
         self.marks: list[WriteMark] = []
         self.was_asked = False
         self.is_whole = False
+        self.kept_body: bytes | None = None
         self.answer: Answer | None = None
         self.reader: UsageReader | None = None
         self.fault: UpstreamFault | None = None
@@ -79,18 +82,20 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     if x.body is None:
         x.body = await request_body.take(x.request, parts.bounds)
     await forwarding.check_body(parts, x)
-    entry = await repeats.enter(parts, x)
+    sent = recording.outgoing(parts, x)
+    entry = await repeats.enter(parts, x, sent.tag)
     if isinstance(entry, StoredAnswer):
         return _replay(parts, x, entry)
     write = _Write(parts, x, entry)
+    x.answer_digest = hashlib.sha256() if parts.journal is not None else None
     try:
         with x.step("journal"):
-            write.intent = await _intend(parts, x)
+            write.intent = await recording.intend(parts, x, sent.tag)
         if write.intent is not None:
             parts.metrics.audit.write_begun()
         write.marks = await repeats.begin_marks(parts, x)
         write.was_asked = True
-        write.answer = await forwarding.send(parts, x, x.body)
+        write.answer = await forwarding.send(parts, x, sent.body)
         async with write.answer:
             return await _pass_back(write, write.answer)
     except UpstreamFault as fault:
@@ -135,41 +140,11 @@ def _replay(parts: Parts, x: Exchange, kept: StoredAnswer) -> web.Response:
                 "operation": operation.route.audit_name,
                 "ids": list(operation.ids),
                 "status": kept.status,
-                "answer_ids": list(_ids_in(kept.body)),
+                "answer_ids": list(answer_ids.named_in(kept.body)),
             },
         )
     settling.settle(parts, x, None, was_sent=False)
     return x.answer(kept.status, (*kept.headers, REPLAYED_HEADER), kept.body)
-
-
-async def _intend(parts: Parts, x: Exchange) -> Intent | None:
-    """Make the intent durable, or refuse the write; None where there is no journal."""
-    return await parts.journal.intend(_act(parts, x)) if parts.journal is not None else None
-
-
-def _act(parts: Parts, x: Exchange) -> Act:
-    operation, principal, tenant = forwarding.settled(x)
-    body = x.body
-    return Act(
-        request_id=x.request_id,
-        tenant=tenant.id,
-        subject=principal.subject,
-        token_id=principal.token_id,
-        issuer=principal.issuer,
-        scopes=principal.scopes,
-        client_address=x.client_address(parts.trusted_proxies),
-        user_agent=x.header("User-Agent"),
-        run_as=tenant.run_as or x.asked_run_as,
-        operation=operation,
-        account=x.account,
-        key_fingerprint=tenant.key.stable_fingerprint(parts.fingerprint_key),
-        body_sha256=body.sha256 if body is not None and body.whole is not None else None,
-        body_bytes=body.length if body is not None else 0,
-        body=body.whole if body is not None and _keeps_body(tenant, x) else None,
-        content_type=_content_type(x) or None,
-        trace_id=x.trace.trace_id,
-        on_failure=OnFailure(tenant.audit_on_failure),
-    )
 
 
 async def _pass_back(write: _Write, upstream_answer: Answer) -> web.StreamResponse:
@@ -179,46 +154,66 @@ async def _pass_back(write: _Write, upstream_answer: Answer) -> web.StreamRespon
     status = upstream_answer.status
     write.reader = forwarding.reader_for(operation, upstream_answer)
     if forwarding.form_of(upstream_answer) is not None:
-        await _remember_nothing_unseen(write)
         # Events are not held back: while an open-ended write is open nothing of the account is served
         # from any cache, so its end may trail the last event.
-        write.ending = await forwarding.pass_on(
-            parts, x, upstream_answer, upstream_answer.chunks(), reader=write.reader
-        )
+        pieces = _noted(write, upstream_answer.chunks(), _passing(write, is_stream=True))
+        write.ending = Ending.CLIENT_ABORT  # until it is known better: whoever leaves cancels this
+        write.ending = await forwarding.pass_on(parts, x, upstream_answer, pieces, reader=write.reader)
         await _finish(write, None)
         return forwarding.response_of(x)
     body, rest = await forwarding.gather(upstream_answer, parts.max_whole_bytes)
+    passing = _passing(write, is_stream=False) if rest is not None else None
+    if status < 300:
+        if passing is not None:
+            write.answer_ids = passing.feed(body)
+        elif rest is None:
+            write.answer_ids = answer_ids.named_in(body)
+        if not await parts.ownership.remember(tenant, operation, write.answer_ids):
+            await _finish(write, None)
+            raise NotFound("There is no such object.", reason="isolation")
     if rest is not None:
-        await _remember_nothing_unseen(write)
-        pieces = _ended_by(write, forwarding.chained(body, rest))
+        pieces = _ended_by(write, forwarding.chained(body, _noted(write, rest, passing)))
+        write.ending = Ending.CLIENT_ABORT
         write.ending = await forwarding.pass_on(parts, x, upstream_answer, pieces, reader=write.reader)
         return forwarding.response_of(x)
     write.is_whole = True
     write.reader.feed(body)
-    write.answer_ids = _ids_in(body) if status < 300 else ()
-    if status < 300 and not await parts.ownership.remember(tenant, operation, write.answer_ids):
-        await _finish(write, None)
-        raise NotFound("There is no such object.", reason="isolation")
+    write.kept_body = body if recording.keeps_answer(x, upstream_answer) else None
     # A failure inside a 200 is as little to be repeated to others as one with a status of its own.
-    is_success = write.reader.failure is None
-    await _finish(write, repeats.stored(x, status, upstream_answer.headers, body) if is_success else None)
+    is_shared = status >= 300 or write.reader.failure is None
+    await _finish(write, repeats.stored(x, status, upstream_answer.headers, body) if is_shared else None)
     write.ending = "complete"
     return x.answer(status, upstream_answer.headers, body)
 
 
-async def _remember_nothing_unseen(write: _Write) -> None:
-    """Where objects have owners, refuse the answer to a create that is not whole: its ids stay unknown.
-
-    What was made is nobody's until it is assigned, as after any lost answer.
-    """
-    upstream_answer = write.answer
+def _passing(write: _Write, *, is_stream: bool) -> PassingIds | None:
+    """What finds ids in an answer that is not held, where it matters who made the objects it names."""
     operation, _, tenant = forwarding.settled(write.x)
-    if upstream_answer is None or upstream_answer.status >= 300:
-        return
-    if tenant.isolation == "objects" and object_ids.creates(operation):
-        upstream_answer.abort()
-        await _finish(write, None)
-        raise NotAuthorized("The answer is too long to note who made what it names.", reason="isolation")
+    is_success = write.answer is not None and write.answer.status < 300
+    if not is_success or not write.parts.ownership.watches(tenant) or not object_ids.creates(operation):
+        return None
+    return PassingIds(is_stream=is_stream)
+
+
+def _noted(write: _Write, pieces: Pieces, passing: PassingIds | None) -> Pieces:
+    """The pieces, each passed on once it is noted who made what it names."""
+    return pieces if passing is None else _noting(write, pieces, passing)
+
+
+async def _noting(write: _Write, pieces: Pieces, passing: PassingIds) -> AsyncIterator[bytes]:
+    operation, _, tenant = forwarding.settled(write.x)
+    async for piece in pieces:
+        found = passing.feed(piece)
+        if found:
+            write.answer_ids = (*write.answer_ids, *found)[: answer_ids.MOST_IDS]
+            try:
+                is_own = await write.parts.ownership.remember(tenant, operation, found)
+            except Refusal as refusal:
+                # The head is out: only a break can still say that something went wrong.
+                raise StreamBroken(Cause.STOPPED, refusal.message) from refusal
+            if not is_own:
+                raise StreamBroken(Cause.PROTOCOL, "the answer names an object of another tenant")
+        yield piece
 
 
 async def _ended_by(write: _Write, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -311,7 +306,11 @@ def _outcome(write: _Write) -> Outcome:
         request_bytes=body.size if body is not None else 0,
         answer_bytes=x.answer_bytes,
         request_sha256=body.sha256 if body is not None else None,
+        answer_sha256=x.answer_digest.hexdigest() if x.answer_digest is not None and x.status else None,
         answer_ids=write.answer_ids,
+        upstream_request_id=recording.upstream_request_id(upstream_answer),
+        tokens=write.reader.tokens if write.reader is not None else None,
+        body=write.kept_body,
         upstream_attempts=_attempts(write),
         invalidated=tuple(sorted(operation.route.invalidates)),
         stream_end=Ending.TRUNCATED if broke_off else write.ending,
@@ -332,26 +331,3 @@ def _status_given(write: _Write) -> int | None:
     if write.refusal is not None:
         return write.refusal.status
     return write.answer.status if write.answer is not None else None
-
-
-def _ids_in(body: bytes) -> tuple[str, ...]:
-    """Ids an answer names: its own, or those of its items."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ()
-    if not isinstance(document, dict):
-        return ()
-    if isinstance(document.get("id"), str):
-        return (document["id"],)
-    items = document.get("items")
-    found = [item.get("id") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    return tuple(one for one in found if isinstance(one, str))[:100]
-
-
-def _keeps_body(tenant: Tenant, x: Exchange) -> bool:
-    return tenant.audit_bodies and request_body.is_json_media(_content_type(x))
-
-
-def _content_type(x: Exchange) -> str:
-    return x.header("Content-Type") or ""

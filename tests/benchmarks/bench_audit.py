@@ -3,8 +3,8 @@
 Run it: `python tests/benchmarks/bench_audit.py [--seconds 3] [--records 1000000] [--directory DIR] [--json]`.
 `DIR` must stand on the kind of disk the gateway will use: on tmpfs a sync costs nothing and the figures
 mean nothing. Three parts: the journal alone; writes through a whole gateway with the journal on and off,
-in one run, taking turns (the stand-in upstream and the clients share the machine and the process, which
-flatters the ratio and is said beside it); verification with its speed and memory.
+in one run, taking turns, in processes of their own (`bench_audit_outside.py`); verification with its speed
+and memory.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import aiohttp
 import orjson
-import structlog
 from rich.console import Console
 from rich.table import Table
 
@@ -36,13 +34,11 @@ from cbk_gateway.audit.segment import Position, SegmentLog
 from cbk_gateway.audit.signing import load_or_make
 from cbk_gateway.audit.verify import keys_at, verify
 from cbk_gateway.operation import understand
-from cbk_gateway.store import EmbeddedServer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from harness import Stage, running
+from benchmarks.bench_audit_outside import Compared, compare
 
 CONNECTIONS = (1, 16, 64)
-SLICES = 4
 KEY = b"a key for the benchmark, 32 bytes"
 OPERATION = understand("POST", "/api/v1/bot/b1/update")
 
@@ -114,48 +110,6 @@ async def journal_alone(directory: Path, seconds: float) -> list[Measured]:
     return found
 
 
-async def door_to_door(directory: Path, seconds: float) -> list[Measured]:
-    """Creates through a whole gateway, with the journal off and on.
-
-    Both gateways stand side by side and take turns in short slices, so that both meet the same machine.
-    """
-    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    found: list[Measured] = []
-    with EmbeddedServer() as server:
-        for connections in CONNECTIONS:
-            folders = [directory / f"door-{connections}-{name}" for name in ("off", "on")]
-            for folder in folders:
-                folder.mkdir()
-            async with (
-                running(folders[0], server.url, audit={"enabled": False}) as off,
-                running(folders[1], server.url) as on,
-            ):
-                times: dict[str, list[float]] = {"gateway, audit off": [], "gateway, durable": []}
-                for turn in range(2 * SLICES + 2):
-                    stage, what = ((off, "gateway, audit off"), (on, "gateway, durable"))[turn % 2]
-                    taken = await slice_of(stage, connections, seconds / SLICES)
-                    if turn >= 2:  # the first turn of each warms it up
-                        times[what] += taken
-            found += [
-                Measured(what, connections, len(taken) / seconds, *quantiles_ms(taken))
-                for what, taken in times.items()
-            ]
-    return found
-
-
-async def slice_of(stage: Stage, connections: int, seconds: float) -> list[float]:
-    """Creates on that many connections for a while."""
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector, headers=stage.bearer()) as session:
-
-        async def write() -> None:
-            async with session.post(f"{stage.url}/api/v1/bot/create", json={"name": "b"}) as answer:
-                await answer.read()
-                answer.raise_for_status()
-
-        return await repeat(write, connections, seconds)
-
-
 def written(options: JournalOptions, records: int) -> int:
     """Make a chain of that many records without waiting for each; gives its size in bytes."""
     shape = RecordFormat(Redactor(KEY), max_bytes=16_384, key_version="1")
@@ -223,41 +177,45 @@ def main() -> None:
         directory = Path(name)
         verified = verification(directory, chosen.records)
         found = asyncio.run(journal_alone(directory, chosen.seconds))
-        found += asyncio.run(door_to_door(directory, chosen.seconds))
+        compared = [compare(directory, connections, chosen.seconds) for connections in CONNECTIONS]
     if chosen.json:
         sys.stdout.buffer.write(
             orjson.dumps(
-                {"writes": [asdict(one) for one in found], "verify": verified, "seal_us": sealing_us()}
+                {
+                    "journal": [asdict(one) for one in found],
+                    "gateway": [asdict(one) for one in compared],
+                    "verify": verified,
+                    "seal_us": sealing_us(),
+                }
             )
         )
         return
-    show(found, verified)
+    show(found, compared, verified)
 
 
-def show(found: list[Measured], verified: dict[str, float]) -> None:
+def show(found: list[Measured], compared: list[Compared], verified: dict[str, float]) -> None:
     """For people."""
     table = Table("what", "connections", "per second", "p50 ms", "p99 ms", "records per sync")
-    for one in found:
-        group = "" if one.group is None else f"{one.group:.1f}"
+    for line in found:
+        group = "" if line.group is None else f"{line.group:.1f}"
         table.add_row(
-            one.what,
-            str(one.connections),
-            f"{one.per_s:.0f}",
-            f"{one.p50_ms:.2f}",
-            f"{one.p99_ms:.2f}",
+            line.what,
+            str(line.connections),
+            f"{line.per_s:.0f}",
+            f"{line.p50_ms:.2f}",
+            f"{line.p99_ms:.2f}",
             group,
         )
     console = Console()
     console.print(table)
-    for connections in CONNECTIONS:
-        off, on = (
-            next(one for one in found if one.connections == connections and one.what.endswith(ending))
-            for ending in ("off", "durable")
-        )
+    for one in compared:
         console.print(
-            f"{connections} connections: {on.per_s / off.per_s:.0%} of the throughput without journal, "
-            f"p50 +{on.p50_ms - off.p50_ms:.2f} ms, p99 +{on.p99_ms - off.p99_ms:.2f} ms "
-            "(clients, gateway and upstream share one process)"
+            f"{one.connections} connections: {one.on_per_s:.0f}/s durable, {one.off_per_s:.0f}/s without "
+            f"journal: {one.ratio:.0%} ({one.ratios[0]:.0%} to {one.ratios[1]:.0%}); "
+            f"p50 +{one.p50_added_ms:.2f} ms, p99 +{one.p99_added_ms:.2f} ms, "
+            f"CPU +{one.cpu_added_us:.0f} us/write; records per sync: mean {one.group_mean:.1f}, "
+            f"p50 {one.group_p50:.0f}, p99 {one.group_p99:.0f}",
+            soft_wrap=True,
         )
     console.print(
         f"verify: {verified['records']:,.0f} records, {verified['mib']:.0f} MiB, "

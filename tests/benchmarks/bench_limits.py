@@ -1,24 +1,26 @@
 """What a decision costs: CPU per local decision, round trips per request, the cost of a refusal.
 
-Run by hand on an idle machine; it prints a table and asserts nothing:
+Run by hand on an idle machine, with `tests` on the path; it prints a table:
 
-    python tests/benchmarks/bench_limits.py
+    PYTHONPATH=tests python tests/benchmarks/bench_limits.py
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable
 
 from cbk_gateway.errors import TooManyRequests
-from cbk_gateway.limits import Limiter, SilentObserver
+from cbk_gateway.limits import Grant, Limiter, LimiterOptions, SilentObserver, Usage
 from cbk_gateway.operation import understand
 from cbk_gateway.parties import Measure, Period, Quota, Rate, Tenant, TenantLimits
 from cbk_gateway.secret import Secret
-from cbk_gateway.store import StoreOptions, open_store
+from cbk_gateway.store import Store, StoreOptions, open_store
+from integration.limits_stage import town
 
 LIST = understand("GET", "/api/v1/bot/list")
 COUNT = 20_000
@@ -52,23 +54,49 @@ def cpu_us(work: Callable[[], object], count: int) -> float:
     return (time.process_time() - began) / count * 1e6
 
 
+QUOTAS = (
+    Quota("calls", Period.DAY, Measure.REQUESTS, 10**9),
+    Quota("bytes", Period.DAY, Measure.BYTES, 10**15),
+)
+
+
 async def local(limiter: Limiter) -> None:
-    """Decisions from a lease, two limits deep, and their headers."""
-    for label, rates in (
-        ("one limit", (Rate("tenant", 1e9, 4e9),)),
-        ("two limits", (Rate("tenant", 1e9, 4e9), Rate("reads", 1e9, 4e9, match="*:read"))),
+    """Decisions from leases, their headers, and settling where there is something to settle."""
+    one, two = Rate("tenant", 1e9, 4e9), Rate("reads", 1e9, 4e9, match="*:read")
+    for label, limits in (
+        ("one limit", TenantLimits(rates=(one,))),
+        ("two limits", TenantLimits(rates=(one, two))),
+        ("a limit, a quota, open requests", TenantLimits((one,), quotas=QUOTAS[:1], max_concurrent=1000)),
+        (
+            "two limits, two quotas, open requests",
+            TenantLimits((one, two), quotas=QUOTAS, max_concurrent=1000),
+        ),
     ):
-        hot = tenant(label.replace(" ", "-"), *rates)
+        hot = Tenant(label, label, Secret("k"), limits=limits)
         for _ in range(100):
-            await limiter.admit(hot, "s", LIST)
-        views = limiter._books.desk.buckets()
-        for view in views:
-            view.lease, view.lease_until = 1e9, time.monotonic() + 60
-        cost = cpu_us(lambda hot=hot: limiter.admit_now(hot, "s", LIST), COUNT)  # type: ignore[misc]  # bound at once
+            await (await limiter.admit(hot, "s", LIST)).settle(Usage(None, 100))
+        hold_plenty(limiter)
+        grants: list[Grant | None] = []
+        cost = cpu_us(lambda hot=hot, kept=grants: kept.append(limiter.admit_now(hot, "s", LIST)), COUNT)  # type: ignore[misc]  # bound at once
+        assert None not in grants
         show(f"CPU per local decision, {label}", cost, "us")
-        grant = limiter.admit_now(hot, "s", LIST)
-        if grant is not None:
-            show(f"CPU per set of headers, {label}", cpu_us(lambda grant=grant: grant.headers, COUNT), "us")  # type: ignore[misc]  # bound at once
+        grant = grants[-1]
+        show(f"CPU per set of headers, {label}", cpu_us(lambda grant=grant: grant.headers, COUNT), "us")  # type: ignore[misc]  # bound at once
+        if grant is not None and grant.slots:
+            left = iter(grants)
+            settle = cpu_us(lambda left=left: next(left).settle_now(Usage(None, 100)), COUNT)  # type: ignore[misc]  # bound at once
+            show(f"CPU per settlement, {label}", settle, "us")
+
+
+def hold_plenty(limiter: Limiter) -> None:
+    """Let leases last, so that nothing but local decisions is measured."""
+    until, desk = time.monotonic() + 60, limiter._books.desk
+    for view in desk.buckets():
+        view.lease, view.lease_until = 1e9, until
+    for quota in desk.quotas():
+        quota.lease, quota.lease_until = 10**12, until
+    for slot in desk.open_slots():
+        slot.kept, slot.kept_until = 10**6, until
 
 
 async def refusals(limiter: Limiter) -> None:
@@ -85,8 +113,10 @@ async def refusals(limiter: Limiter) -> None:
     show("CPU per refusal, its exception included", cpu_us(refused, COUNT), "us")
 
 
-async def remote(limiter: Limiter, calls: Calls) -> None:
-    """Decisions that need the store."""
+async def remote(store: Store, calls: Calls) -> None:
+    """Decisions that need the store, because nothing is leased."""
+    limiter = Limiter(store, LimiterOptions(lease_min_rate=math.inf), calls)
+    await limiter.start()
     for label, one in (
         ("one limit call by call", tenant("slow", Rate("tenant", 10, 1e9))),
         (
@@ -100,6 +130,7 @@ async def remote(limiter: Limiter, calls: Calls) -> None:
         show(f"round trips per decision, {label}", calls.made / 2000, "")
         show(f"latency per decision, {label}", (time.perf_counter() - began) / 2000 * 1e6, "us")
         show(f"CPU per decision, {label}", (time.process_time() - cpu) / 2000 * 1e6, "us")
+    await limiter.stop()
 
 
 async def hot(limiter: Limiter, calls: Calls) -> None:
@@ -119,6 +150,27 @@ async def hot(limiter: Limiter, calls: Calls) -> None:
         show(f"admitted per second, hot tenant {label}", admitted / 2, "")
 
 
+async def moderately_hot(store: Store) -> None:
+    """Tenants of some requests per second: all that is asked of the store for them, by anybody, ever."""
+    for workers in (1, 2, 4):
+        for per_second in (1, 20, 50, 100, 500):
+            for label, limits in (
+                ("a rate", TenantLimits(rates=(Rate("tenant", 200, 400),))),
+                (
+                    "rate, quotas, open",
+                    TenantLimits((Rate("tenant", 200, 400),), quotas=QUOTAS, max_concurrent=100),
+                ),
+            ):
+                await store.client.flushall()
+                one = town(store, workers)
+                warm = Tenant("warm", "warm", Secret("k"), limits=limits)
+                await one.load(warm, per_second, 5.0)
+                asked, calls = one.asked, one.store.asked
+                await one.load(warm, per_second, min(60.0, 6000 / per_second), seed=2)
+                each = (one.store.asked - calls) / (one.asked - asked)
+                show(f"calls per request, {workers} workers, {per_second}/s, {label}", each, "")
+
+
 async def main() -> None:
     """Print the table."""
     calls = Calls()
@@ -127,9 +179,10 @@ async def main() -> None:
         await limiter.start()
         await local(limiter)
         await refusals(limiter)
-        await remote(limiter, calls)
+        await remote(store, calls)
         await hot(limiter, calls)
         await limiter.stop()
+        await moderately_hot(store)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import importlib.util
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -15,16 +17,58 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+_LUA_MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 _START_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A running process: where it answers and what counts its CPU time."""
+    """A running process: where it answers, and whose CPU time counts with that of its children.
+
+    Attributes:
+        url: Where it serves.
+        pid: The process.
+        tokens: By tenant, of a gateway.
+        admin: Where a gateway's operators ask.
+    """
 
     url: str
     pid: int
     tokens: dict[str, str] = field(default_factory=dict)
+    admin: str = ""
+
+    def bearer(self, tenant: str) -> str:
+        """The header line of a tenant's requests."""
+        return f"Authorization: Bearer {self.tokens[tenant]}"
+
+
+def missing() -> list[str]:
+    """What this machine lacks for a whole measurement, a line each, with where to get it."""
+    lines = []
+    if not shutil.which("wrk"):
+        lines.append("wrk is missing: no load in a closed loop (Debian: apt install wrk)")
+    if not has_nginx():
+        packages = "nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache lua-cjson"
+        lines.append(f"nginx with Lua is missing: not compared with (Debian: apt install {packages})")
+    if not shutil.which("npm"):
+        lines.append("npm is missing: not compared with fastify (Debian: apt install npm)")
+    if not has_exporter():
+        lines.append("the exporter of traces is missing: tracing is not measured (pip install -e '.[otel]')")
+    return lines
+
+
+def has_nginx() -> bool:
+    """Whether nginx and its Lua module are here."""
+    return shutil.which("nginx") is not None and _LUA_MODULE.exists()
+
+
+def has_exporter() -> bool:
+    """Whether spans can be exported."""
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def free_ports(count: int) -> list[int]:
@@ -42,6 +86,24 @@ def free_ports(count: int) -> list[int]:
 def upstream(port: int) -> Iterator[Contestant]:
     """The upstream of all."""
     with _process([sys.executable, str(PEERS / "upstream.py"), str(port)]) as running:
+        _line(running)
+        yield Contestant(f"http://127.0.0.1:{port}", running.pid)
+
+
+@contextmanager
+def bare(port: int) -> Iterator[Contestant]:
+    """A server of aiohttp that answers the upstream's list by itself."""
+    with _process([sys.executable, "-m", "benchmarks.peers.bare", str(port)]) as running:
+        _line(running)
+        yield Contestant(f"http://127.0.0.1:{port}", running.pid)
+
+
+@contextmanager
+def streaming(port: int, every_s: float, pieces: int) -> Iterator[Contestant]:
+    """An upstream that streams."""
+    script = str(PEERS / "streaming.py")
+    with _process([sys.executable, script, str(port), str(every_s), str(pieces)]) as running:
+        _line(running)
         yield Contestant(f"http://127.0.0.1:{port}", running.pid)
 
 
@@ -97,7 +159,7 @@ def fastify(upstream_port: int, folder: Path) -> Iterator[Contestant]:
 
 @contextmanager
 def _process(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
     try:
         yield running
     finally:

@@ -1,7 +1,7 @@
 """A gateway in a process of its own, with everything a production one has, for measuring from outside.
 
-Prints one line of JSON when ready: url, pid, tokens. Arguments: the upstream's port, and `section.key=value`
-changes of the settings.
+Prints one line of JSON when ready: url, pid, tokens, admin. Arguments: the upstream's port, and
+`section.key=value` changes of the settings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from cbk_gateway.app import Gateway
-from cbk_gateway.cli.running import run, until_told
+from cbk_gateway.cli.running import run, settle_memory, until_told
 from cbk_gateway.parties import Rate, Tenant, TenantLimits
 from cbk_gateway.secret import Secret
 from cbk_gateway.settings.load import load
@@ -26,7 +26,7 @@ SIGNING_KEY = "x" * 32
 
 
 def tenants() -> tuple[Tenant, ...]:
-    """One that no rate stops, one that writes, one that is always stopped, one that nothing limits."""
+    """The narrow one is always stopped, the paced at times; the free has no rate, the others a wide one."""
     wide = TenantLimits(rates=(Rate("tenant", 1_000_000, 1_000_000),))
     narrow = TenantLimits(rates=(Rate("tenant", 20, 40),))
     key = Secret("sk-benchmark")
@@ -34,6 +34,10 @@ def tenants() -> tuple[Tenant, ...]:
         Tenant("wide", "wide", key, limits=wide, may_bypass_cache=True),
         # An account of its own: its writes must not empty the cache of what is measured beside them.
         Tenant("writer", "writer", key, limits=wide),
+        # Its reads are new each time, and must not fill the memory of the others.
+        Tenant("reader", "reader", key, limits=wide, may_bypass_cache=True),
+        # A rate as a customer has one: twice of what an open loop asks.
+        Tenant("paced", "paced", key, limits=TenantLimits(rates=(Rate("tenant", 2000, 4000),))),
         Tenant("narrow", "narrow", key, limits=narrow),
         Tenant("free", "free", key, limits=TenantLimits(rates=()), may_bypass_cache=True),
     )
@@ -72,7 +76,9 @@ async def main(upstream_port: int, changes: list[str]) -> int:
         async with Gateway(load(file, environ={"KEY": SIGNING_KEY}), tenants=tenants()) as gateway:
             assert gateway.minter is not None
             tokens = {one.id: gateway.minter.mint(one.id, "bench", ("*",), 3600) for one in tenants()}
-            sys.stdout.write(json.dumps({"url": gateway.url, "pid": os.getpid(), "tokens": tokens}) + "\n")
+            settle_memory()
+            told = {"url": gateway.url, "pid": os.getpid(), "tokens": tokens, "admin": gateway.admin_url}
+            sys.stdout.write(json.dumps(told) + "\n")
             sys.stdout.flush()
             await until_told()
     return 0

@@ -23,6 +23,7 @@ class Reading:
     Attributes:
         cpu_us: CPU microseconds per request of the process and its children.
         per_second: Requests per second.
+        count: Requests.
         p50_us: Half of the answers took at most this.
         p99_us: Ninety-nine of a hundred did.
         others: Answers that were not 2xx or 3xx.
@@ -30,6 +31,7 @@ class Reading:
 
     cpu_us: float
     per_second: float
+    count: int
     p50_us: float
     p99_us: float
     others: int
@@ -37,7 +39,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A closed loop of identical requests. `lua` is the text of a wrk script, for requests with a body."""
+    """A closed loop of requests, for whole seconds; `lua` is a wrk script, where they are not all alike."""
 
     url: str
     headers: tuple[str, ...]
@@ -72,6 +74,7 @@ def measure(load: Load, pid: int, scratch: Path) -> Reading:
     return Reading(
         cpu_us=spent / _TICKS_PER_S * 1e6 / max(1, int(requests[1])),
         per_second=float(rate[1]),
+        count=int(requests[1]),
         p50_us=_percentile(said, "50"),
         p99_us=_percentile(said, "99"),
         others=int(others[1]) if others else 0,

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.figure import Figure
+
 RATIOS = Path(__file__).parent / "ratios.json"
 RESULTS = Path(__file__).parent / "RESULTS.md"
-WORSE_BY = 0.10
+PLOT = Path(__file__).parent / "RESULTS.svg"
+
+Rounds = dict[str, list[dict[str, float]]]
+"""By rung: what each round read, by name of the measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,54 +27,77 @@ class Target:
         name: What is compared.
         rung, against: Names of the two measurements.
         measure: `cpu` (smaller is better) or `rate` (larger is better).
-        bound: The ratio wanted, at most or at least.
+        bound: The ratio wanted, at most or at least; None where nothing is asked.
     """
 
     name: str
     rung: str
     against: str
     measure: str
-    bound: float
+    bound: float | None
 
-    def is_met(self, ratio: float) -> bool:
-        """Whether a ratio is as wanted."""
-        return ratio <= self.bound if self.measure == "cpu" else ratio >= self.bound
-
-    def is_worse(self, now: float, before: float) -> bool:
-        """Whether a ratio has become worse by more than a tenth."""
-        if self.measure == "cpu":
-            return now > before * (1 + WORSE_BY)
-        return now < before * (1 - WORSE_BY)
+    def figure(self, rounds: Rounds) -> Figure:
+        """The ratio of each round; numerators meet their own round."""
+        key = "cpu_us" if self.measure == "cpu" else "per_second"
+        pairs = zip(rounds[self.rung], rounds[self.against], strict=True)
+        is_sound = sound(self.rung, rounds[self.rung]) and sound(self.against, rounds[self.against])
+        values = tuple(
+            one[key] / other[key] if is_sound and one[key] and other[key] else math.nan
+            for one, other in pairs
+        )
+        return Figure(f"{self.name} ({self.measure})", values, self.bound, at_least=self.measure == "rate")
 
 
 TARGETS = (
     Target("cached GET against nginx+Lua cached", "cached", "nginx cached", "cpu", 0.7),
     Target("forwarded GET against nginx+Lua forwarded", "forwarded", "nginx forwarded", "cpu", 3.0),
     Target("forwarded GET against fastify", "forwarded", "fastify", "cpu", 1.0),
+    Target("cached GET counted against uncounted", "cached", "cached, no metrics", "cpu", 1.1),
+    Target("forwarded GET counted against uncounted", "forwarded", "forwarded, no metrics", "cpu", 1.1),
     Target("refusal 429 against a cached hit", "refused 429", "cached", "cpu", 1.0),
     Target("refusal 401 against a cached hit", "refused 401", "cached", "cpu", 1.0),
     Target("audited write against unaudited, 64 connections", "write audited", "write", "rate", 0.7),
+    Target("cached GET against the bare library", "cached", "bare", "cpu", None),
+    Target(
+        "cached GET on the full path against the bare library", "cached, hot path off", "bare", "cpu", None
+    ),
+    Target("limit against token only", "token and limit", "token only", "cpu", None),
+    Target(
+        "hit in the store against a hit in memory", "hit in the store", "cached, hot path off", "cpu", None
+    ),
+    Target("miss against a hit in the store", "miss", "hit in the store", "cpu", None),
+    Target(
+        "forwarded GET, new each time, against fastify", "forwarded, new each time", "fastify", "cpu", None
+    ),
+    Target("cached GET traced against untraced", "cached, traced", "cached, hot path off", "cpu", None),
+    Target(
+        "forwarded GET traced against untraced", "forwarded, traced", "forwarded, new each time", "cpu", None
+    ),
 )
 
-Rounds = dict[str, list[dict[str, float]]]
-"""By rung: what each round read, by name of the measure."""
+
+def sound(rung: str, each: list[dict[str, float]]) -> bool:
+    """Whether the answers of a rung were those that it is about."""
+    count, others = (sum(one[key] for one in each) for key in ("count", "others"))
+    share = others / count if count else math.nan
+    return share > 0.9 if rung.startswith("refused") else share < 0.01
 
 
-def ratios(rounds: Rounds) -> dict[str, tuple[float, float, float]]:
-    """Median, smallest and largest ratio of each target over the rounds; numerators meet their own round."""
-    found = {}
-    for target in TARGETS:
-        if target.rung in rounds and target.against in rounds:
-            key = "cpu_us" if target.measure == "cpu" else "per_second"
-            pairs = zip(rounds[target.rung], rounds[target.against], strict=True)
-            each = [one[key] / other[key] for one, other in pairs if other[key]]
-            found[target.name] = (statistics.median(each), min(each), max(each))
-    return found
+def ratios(rounds: Rounds) -> list[Figure]:
+    """What the rungs say of one another, as far as they were measured."""
+    return [one.figure(rounds) for one in TARGETS if one.rung in rounds and one.against in rounds]
 
 
-def table(rounds: Rounds) -> str:
-    """The results in Markdown."""
-    count = max(len(each) for each in rounds.values())
+def table(rounds: Rounds, figures: list[Figure], notes: list[str], plot: str = "") -> str:
+    """The results in Markdown.
+
+    Args:
+        rounds: The ladder's readings.
+        figures: All figures.
+        notes: What could not be measured.
+        plot: Name of the picture beside the text, if there is one.
+    """
+    count = max((len(one.values) for one in figures), default=0)
     lines = [
         "# Benchmark results",
         "",
@@ -77,52 +106,50 @@ def table(rounds: Rounds) -> str:
         f"medians of {count} alternating rounds, with the smallest and largest; they carry over between",
         "machines far better than times do.",
         "",
-        "| ratio | median | spread | target | met |",
+        "| figure | median | spread | target | met |",
         "| --- | --- | --- | --- | --- |",
+        *(one.row() for one in figures),
     ]
-    found = ratios(rounds)
-    for target in TARGETS:
-        if target.name in found:
-            median, low, high = found[target.name]
-            sign = "<=" if target.measure == "cpu" else ">="
-            # A round without a single answer says that the measurement failed, not that the target is met.
-            met = "not measured" if low == 0 else "yes" if target.is_met(median) else "no"
-            lines.append(
-                f"| {target.name} ({target.measure}) | {median:.2f} | {low:.2f} to {high:.2f} "
-                f"| {sign} {target.bound} | {met} |"
-            )
-    lines += [
-        "",
-        "| work | CPU us/request | requests/s | p50 us | p99 us |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    if rounds:
+        lines += [
+            "",
+            "| work | CPU us/request | requests/s | p50 us | p99 us |",
+            "| --- | --- | --- | --- | --- |",
+        ]
     for rung, each in rounds.items():
         middle = {key: statistics.median(one[key] for one in each) for key in each[0]}
+        flaw = "" if sound(rung, each) else " (other answers than meant)"
         lines.append(
-            f"| {rung} | {middle['cpu_us']:.1f} | {middle['per_second']:.0f} "
+            f"| {rung}{flaw} | {middle['cpu_us']:.1f} | {middle['per_second']:.0f} "
             f"| {middle['p50_us']:.0f} | {middle['p99_us']:.0f} |"
         )
+    if plot:
+        lines += ["", f"![The same as a picture]({plot})"]
+    lines += ["", *(f"- {note}" for note in notes)] if notes else []
     machine = f"{platform.python_implementation()} {platform.python_version()} on {platform.machine()}"
     return "\n".join([*lines, "", f"Taken with {machine}.", ""])
 
 
-def regressions(rounds: Rounds) -> list[str]:
-    """The ratios that became more than a tenth worse than those committed."""
-    if not RATIOS.exists():
-        return []
-    before = json.loads(RATIOS.read_text())
-    found = ratios(rounds)
+def regressions(figures: list[Figure]) -> list[str]:
+    """What became more than a tenth worse than what is committed."""
+    before = _committed()
     return [
-        f"{target.name}: {found[target.name][0]:.2f}, was {before[target.name]:.2f}"
-        for target in TARGETS
-        if target.name in found
-        and target.name in before
-        and target.is_worse(found[target.name][0], before[target.name])
+        f"{one.name}: {one.median:.3f}, was {before[one.name]:.3f}"
+        for one in figures
+        if one.is_kept and one.name in before and one.is_worse_than(before[one.name])
     ]
 
 
-def commit(rounds: Rounds) -> None:
-    """Write the table and the ratios that are kept with the code."""
-    RESULTS.write_text(table(rounds))
-    kept = {name: round(median, 3) for name, (median, _, _) in ratios(rounds).items()}
-    RATIOS.write_text(json.dumps(kept, indent=2) + "\n")
+def commit(figures: list[Figure], text: str, plot: bytes) -> None:
+    """Write the table, the picture and the ratios that are kept with the code.
+
+    What was not measured this time keeps its ratio of before.
+    """
+    RESULTS.write_text(text)
+    PLOT.write_bytes(plot)
+    kept = {one.name: round(one.median, 4) for one in figures if one.is_kept and math.isfinite(one.median)}
+    RATIOS.write_text(json.dumps(_committed() | kept, indent=2) + "\n")
+
+
+def _committed() -> dict[str, float]:
+    return json.loads(RATIOS.read_text()) if RATIOS.exists() else {}

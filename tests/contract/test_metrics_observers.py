@@ -49,4 +49,6 @@ def test_every_event_of_the_protocol_is_counted_with_its_arguments(protocol: typ
 
 def shape_of(function: object) -> list[tuple[str, object]]:
     assert inspect.isfunction(function)
-    return [(p.name, p.kind) for p in inspect.signature(function).parameters.values()]
+    # A counter may be told of several events at once; no protocol speaks of that.
+    parameters = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind) for p in parameters if (p.name, p.default) != ("times", 1)]

@@ -150,6 +150,7 @@ def everything_happens(metrics: Metrics) -> None:
         metrics.tenancy.key_refused(tenant, "next")
         metrics.tenancy.health_changed(tenant, is_healthy=True)
         metrics.tenancy.next_key_ready(tenant)
+        metrics.tenancy.rotation_ended(tenant, "promoted", "gateway")
         metrics.tenancy.foreign_object(tenant, refused=True)
     metrics.request_started()
     metrics.connections_open(1)
@@ -381,3 +382,14 @@ def test_the_report_names_each_dashboard_once() -> None:
     lines = report([])
     assert lines == []
     assert {query.source for query in queries} >= {"CBK gateway: overview", "alerts", "records"}
+
+
+@pytest.mark.long
+def test_one_command_prints_what_every_panel_shows_of_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    import panels_shown  # noqa: PLC0415 - it takes its means from here
+
+    assert panels_shown.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    for title in ("Requests by status", "Hit ratio", "Records made durable", "Streams ended"):
+        assert any(line.startswith(title) and line.endswith(": data") for line in lines), title
+    assert lines[-1].endswith("0 at fault")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cbk_gateway.cache import Cache, CacheKeyParts, CacheOptions, Consistency, Fill
+from cbk_gateway.cache.shelf import FEED
 from cbk_gateway.operation import understand
 from cbk_gateway.store import StoreOptions, open_store
 
@@ -30,6 +32,22 @@ class Relay:
         self._open.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._feeds: list[asyncio.StreamWriter] = []
+        self._holds_all = self._holds_replies = False
+        self._is_muffled = False
+
+    def hold(self) -> None:
+        """From now on nothing arrives on either side of any connection; all of them stay up."""
+        self._open.clear()
+        self._holds_all = True
+
+    def hold_replies(self) -> None:
+        """From now on no reply to a command arrives; commands, and the feed, do."""
+        self._open.clear()
+        self._holds_replies = True
+
+    def muffle(self) -> None:
+        """From now on writes are not heard of; beats are."""
+        self._is_muffled = True
 
     def silence(self) -> None:
         """From now on nothing that the feed brings arrives; its connection stays up."""
@@ -49,6 +67,8 @@ class Relay:
 
         async def upward() -> None:
             while octets := await reader.read(65536):
+                if self._holds_all:
+                    await self._open.wait()
                 if b"SUBSCRIBE" in octets and not is_feed.is_set():
                     is_feed.set()
                     self._feeds.append(writer)
@@ -56,8 +76,10 @@ class Relay:
 
         async def downward() -> None:
             while octets := await back.read(65536):
-                if is_feed.is_set():
+                if self._holds_all or is_feed.is_set() is not self._holds_replies:
                     await self._open.wait()
+                if is_feed.is_set() and self._is_muffled and FEED.encode() in octets:
+                    continue
                 writer.write(octets)
 
         try:
@@ -154,7 +176,7 @@ async def test_a_write_waits_for_workers_that_the_register_forgot(
     ):
         await fill(deaf)
         between.silence()
-        client = writer._tiers.shelf._store.client
+        client = writer._membership._store.client
         await client.delete("cbkgw:{cache-feed}:leases", "cbkgw:{cache-feed}:birth")
         if birth is not None:
             await client.set("cbkgw:{cache-feed}:birth", birth)
@@ -218,6 +240,73 @@ async def test_a_worker_that_does_not_answer_loses_its_lease_and_delays_nobody_a
         await second.finish()
 
 
+async def test_a_later_write_waits_for_the_lease_that_was_refused_a_worker(url: str, tmp_path: Path) -> None:
+    """It does not know yet that it is refused, and serves: a second write must not count it as gone."""
+    options = replace(OPTIONS, lease_s=2.0)
+    async with (
+        relay(tmp_path, url) as between,
+        worker(url, options) as writer,
+        worker(f"unix://{between.path}", options) as deaf,
+    ):
+        await fill(deaf)
+        between.hold()
+        first = await writer.begin_write("acme", frozenset({"dataset"}))
+        ending = asyncio.ensure_future(first.finish())
+        client, name = writer._membership._store.client, deaf._tiers.worker
+        async with asyncio.timeout(10):
+            while await client.zscore("cbkgw:{cache-feed}:leases", name) is not None:
+                await asyncio.sleep(0.01)
+        assert deaf.recall_now(BOTS, PARTS) is not None
+        second = await writer.begin_write("acme", frozenset({"bot"}))
+        await second.finish()
+        assert deaf.recall_now(BOTS, PARTS) is None
+        await ending
+
+
+@pytest.mark.parametrize("identifier", [None, "b1"])
+async def test_a_purge_while_an_answer_is_being_stored_keeps_it_out_of_memory(
+    url: str, tmp_path: Path, identifier: str | None
+) -> None:
+    """The store has taken it in, and has dropped it again before the worker knows of either."""
+    async with (
+        relay(tmp_path, url) as between,
+        worker(url) as operator,
+        worker(f"unix://{between.path}") as cache,
+    ):
+        found = await cache.recall(BOTS, PARTS)
+        assert isinstance(found, Fill)
+        between.hold_replies()
+        storing = asyncio.ensure_future(found.store(200, HEADERS, b'{"items":[{"id":"b1"}]}'))
+        async with asyncio.timeout(10):
+            while not await operator.show("acme"):
+                await asyncio.sleep(0.005)
+        await operator.purge("acme", frozenset({"bot"}), identifier)
+        between.resume()
+        await storing
+        assert cache.recall_now(BOTS, PARTS) is None
+        again = await operator.recall(BOTS, PARTS)
+        assert isinstance(again, Fill)
+        again.abandon()
+
+
+async def test_a_worker_that_hears_its_beats_but_not_of_a_write_serves_nothing_old(
+    url: str, tmp_path: Path
+) -> None:
+    """As on a Cluster whose nodes lost a message between them: a lease renewed meanwhile counts as well."""
+    async with (
+        relay(tmp_path, url) as between,
+        worker(url) as writer,
+        worker(f"unix://{between.path}") as deaf,
+    ):
+        await fill(deaf)
+        between.muffle()
+        mark = await writer.begin_write("acme", frozenset({"bot"}))
+        await mark.finish()
+        assert deaf.recall_now(BOTS, PARTS) is None
+        assert mark.announcement is not None
+        assert deaf._tiers.worker not in mark.announcement.answered
+
+
 async def test_a_silent_feed_is_given_up_and_opened_anew(url: str, tmp_path: Path) -> None:
     async with relay(tmp_path, url) as between, worker(f"unix://{between.path}") as cache:
         before = len(between._feeds)
@@ -259,7 +348,7 @@ async def test_a_message_that_cannot_be_read_counts_as_one_missed(url: str, mess
     async with worker(url) as cache:
         await fill(cache)
         session = cache._membership._session
-        await cache._tiers.shelf._store.client.publish("cbkgw:cache:feed", message)
+        await cache._membership._store.client.publish(FEED, message)
         await eventually(lambda: cache._membership._session > session)
         await eventually(lambda: cache.is_live)
         assert cache.recall_now(BOTS, PARTS) is None

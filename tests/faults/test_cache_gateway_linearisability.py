@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from cbk_gateway.store import EmbeddedServer, StoreOptions, open_store
-from integration.cache_gateway_fleet import Fleet, fleet
+from integration.cache_gateway_fleet import Clients, fleet
 
 OBJECTS, READERS = 6, 18
 
@@ -24,7 +24,7 @@ OBJECTS, READERS = 6, 18
 class Run:
     """So many operations, and what was wrong with them."""
 
-    def __init__(self, those: Fleet, bots: list[str], operations: int, seed: int) -> None:
+    def __init__(self, those: Clients, bots: list[str], operations: int, seed: int) -> None:
         self.those = those
         self.bots = bots
         self.remaining = operations
@@ -41,7 +41,7 @@ class Run:
                 group.create_task(self._read())
 
     def _gateway(self) -> int:
-        return self.chance.randrange(len(self.those.stages))
+        return self.chance.randrange(len(self.those.urls))
 
     async def _write(self, bot: str) -> None:
         version = 0
@@ -95,7 +95,7 @@ async def run(folder: Path, store_url: str, operations: int) -> Run:
         return one
 
 
-async def disturb(those: Fleet, store_url: str, one: Run) -> None:
+async def disturb(those: Clients, store_url: str, one: Run) -> None:
     """Cut the feed, flush or pause the store, and let the upstream drop answers, while operations go on."""
     chance = random.Random(one.remaining)
     while one.remaining > 0:

@@ -154,7 +154,7 @@ async def test_a_restart_that_brings_old_contents_back_brings_no_old_answer_back
     """As after a snapshot, or on a replica that had not heard of the last bump: epochs and entry agree."""
     async with worker(server) as cache:
         await fill(cache)
-        client = cache._tiers.shelf._store.client
+        client = cache._membership._store.client
         saved = {name: await client.dump(name) for name in await client.keys("cbkgw:{acme}:*")}
         mark = await cache.begin_write("acme", frozenset({"bot"}))
         await mark.finish()

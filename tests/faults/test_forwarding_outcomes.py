@@ -63,6 +63,16 @@ async def test_the_journal_says_of_a_write_what_is_known(
     assert outcome["status"] == status
 
 
+async def test_writes_that_shared_a_refusal_all_hear_it(stage: Stage, client: aiohttp.ClientSession) -> None:
+    """Whoever attached to a write that the API refused gets that refusal, not one of the gateway's own."""
+    stage.sandbox.add_fault("/v1/bot/create", "latency", value=300)
+    stage.sandbox.add_fault("/v1/bot/create", "status", value=400)
+    token = stage.token()
+    answers = await asyncio.gather(*(post(client, stage, token) for _ in range(4)))
+    assert [status for status, _ in answers] == [400] * 4
+    assert sent(stage, "/create") == 1
+
+
 @pytest.mark.parametrize("fault", ["drop_before", "drop_after_effect"])
 async def test_a_read_is_repeated_where_a_write_is_not(
     stage: Stage, client: aiohttp.ClientSession, fault: str

@@ -5,30 +5,54 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
-from cbk_gateway.errors import Refusal, ServiceUnavailable, TooManyRequests
+from cbk_gateway.errors import LimitsReached, Refusal, ServiceUnavailable, TooManyRequests
 from cbk_gateway.limits import Grant, Limiter, LimiterOptions, Mode, SilentObserver, Usage
+from cbk_gateway.limits.inquiry import _JOIN_S
 from cbk_gateway.operation import understand
 from cbk_gateway.parties import Measure, Period, Quota, Rate, StoreFailure, Tenant
-from cbk_gateway.store import EmbeddedServer, Store, StoreOptions, open_store
+from cbk_gateway.store import EmbeddedServer, Store, StoreOptions, StoreTrouble, open_store
 
 LIST = understand("GET", "/api/v1/bot/list")
 MakeTenant = Callable[..., Tenant]
 
 
-class Modes(SilentObserver):
-    """Remembers which mode ruled."""
+class Seen(SilentObserver):
+    """Remembers which mode ruled, and how often one decision asked the store."""
 
     def __init__(self) -> None:
-        self.seen: list[Mode] = []
+        self.modes: list[Mode] = []
+        self.most_asked = 0
 
     def mode_changed(self, mode: Mode) -> None:
-        self.seen.append(mode)
+        self.modes.append(mode)
+
+    def asked_store(self, calls: int) -> None:
+        self.most_asked = max(self.most_asked, calls)
+
+
+class Faults:
+    """Counts the calls that waited for the store in vain."""
+
+    def __init__(self) -> None:
+        self.timeouts = 0
+
+    def answered(self, seconds: float) -> None:
+        """Nothing."""
+
+    def failed(self, trouble: StoreTrouble) -> None:
+        """A call got no answer."""
+        self.timeouts += trouble is StoreTrouble.TIMEOUT
+
+    def available(self, *, is_available: bool) -> None:
+        """Nothing."""
 
 
 @dataclass
@@ -37,7 +61,8 @@ class Worker:
 
     limiter: Limiter
     store: Store
-    modes: Modes
+    seen: Seen
+    faults: Faults
 
 
 @dataclass
@@ -46,7 +71,9 @@ class Tally:
 
     admitted: list[float] = field(default_factory=list)
     refused: int = 0
-    waits: list[float] = field(default_factory=list)
+    open: int = 0
+    most_open: int = 0
+    longest_s: float = 0.0
     others: list[BaseException] = field(default_factory=list)
 
 
@@ -56,15 +83,19 @@ def server() -> Iterator[EmbeddedServer]:
         yield one
 
 
+OPTIONS = StoreOptions(breaker_pause_s=0.2)
+CLIENTS = 4
+
+
 @pytest.fixture
 async def workers(server: EmbeddedServer) -> AsyncIterator[list[Worker]]:
     made = []
     for _ in range(2):
-        store = await open_store(StoreOptions(url=server.url, breaker_pause_s=0.2))
-        modes = Modes()
-        limiter = Limiter(store, LimiterOptions(expected_workers=2, roll_call_s=0.2), modes)
+        faults, seen = Faults(), Seen()
+        store = await open_store(replace(OPTIONS, url=server.url), faults)
+        limiter = Limiter(store, LimiterOptions(expected_workers=2, roll_call_s=0.2), seen)
         await limiter.start()
-        made.append(Worker(limiter, store, modes))
+        made.append(Worker(limiter, store, seen, faults))
     yield made
     for one in made:
         await one.limiter.stop()
@@ -83,28 +114,37 @@ async def load(worker: Worker, tenant: Tenant, stop: asyncio.Event, tally: Tally
         began = time.monotonic()
         try:
             grant = await worker.limiter.admit(tenant, "s", LIST)
+            tally.longest_s = max(tally.longest_s, time.monotonic() - began)
             tally.admitted.append(time.monotonic())
-            tally.waits.append(time.monotonic() - began)
+            tally.open += 1
+            tally.most_open = max(tally.most_open, tally.open)
+            await asyncio.sleep(0.01)
+            tally.open -= 1
             await grant.settle(Usage(None, 1))
-        except TooManyRequests:
+        except (TooManyRequests, LimitsReached):
             tally.refused += 1
-            tally.waits.append(time.monotonic() - began)
+            tally.longest_s = max(tally.longest_s, time.monotonic() - began)
         except Exception as exc:  # noqa: BLE001 - whatever else a client would have got is what is looked for
             tally.others.append(exc)
         await asyncio.sleep(0.005)
 
 
 async def disturbed(
-    workers: list[Worker], tenant: Tenant, disturb: Callable[[], None], restore: Callable[[], None]
+    workers: list[Worker],
+    tenant: Tenant,
+    disturb: Callable[[], None],
+    restore: Callable[[], None],
+    away_s: float = 0.0,
 ) -> Tally:
     """Run a load over an outage of the store: before, during, and until the store rules again."""
     tally, stop = Tally(), asyncio.Event()
-    tasks = [asyncio.create_task(load(one, tenant, stop, tally)) for one in workers for _ in range(4)]
+    tasks = [asyncio.create_task(load(one, tenant, stop, tally)) for one in workers for _ in range(CLIENTS)]
     await until(lambda: tally.refused > 20)
     await asyncio.to_thread(disturb)
+    began = time.monotonic()
     await until(lambda: all(one.limiter.mode is Mode.LOCAL for one in workers))
     count = len(tally.admitted)
-    await until(lambda: len(tally.admitted) > count + 20)
+    await until(lambda: len(tally.admitted) > count + 20 and time.monotonic() >= began + away_s, away_s + 20)
     await asyncio.to_thread(restore)
     await until(lambda: all(one.limiter.mode is Mode.STORE for one in workers))
     count = len(tally.admitted)
@@ -115,12 +155,18 @@ async def disturbed(
 
 
 def assert_harmless(tally: Tally, workers: list[Worker]) -> None:
-    """Nobody failed, nobody waited for the store, and the modes came and went."""
+    """Nobody failed, nobody waited long for the store, and the modes came and went.
+
+    How long is told by what may be waited for, not by a watch, which a busy machine slows down as well: one
+    call of the store's own bound, after joining somebody else's for a shorter time. When the breaker has
+    opened nobody waits at all, so there are no more calls in vain than it takes and than were under way.
+    """
     assert tally.others == []
-    tally.waits.sort()
-    # The bound is 100 ms; the last hundredth is left to a test machine that runs other things.
-    assert tally.waits[int(len(tally.waits) * 0.99)] < 0.1
-    assert [one.modes.seen for one in workers] == [[Mode.LOCAL, Mode.STORE]] * len(workers)
+    assert OPTIONS.call_timeout_s + _JOIN_S <= 0.1
+    for one in workers:
+        assert one.seen.modes == [Mode.LOCAL, Mode.STORE]
+        assert one.seen.most_asked <= 1
+        assert one.faults.timeouts <= OPTIONS.breaker_failures + 2 * CLIENTS
 
 
 def excess(tally: Tally, rate: float, burst: float) -> float:
@@ -132,39 +178,58 @@ def excess(tally: Tally, rate: float, burst: float) -> float:
     return worst
 
 
-async def test_a_killed_store_fails_nobody_and_its_return_is_no_free_burst(
-    workers: list[Worker], server: EmbeddedServer, limited: MakeTenant
+HOW = {
+    "kill": (EmbeddedServer.kill, EmbeddedServer.start_again),
+    "hang": (
+        lambda server: os.kill(server.pid, signal.SIGSTOP),
+        lambda server: os.kill(server.pid, signal.SIGCONT),
+    ),
+}
+RATE = Rate("tenant", 50, 40)
+QUOTA = Quota("daily", Period.DAY, Measure.REQUESTS, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("how", "away_s"),
+    [("kill", 0), ("hang", 0), *(pytest.param(how, 30, marks=pytest.mark.long) for how in ("kill", "hang"))],
+)
+@pytest.mark.parametrize("counts", [{}, {"quotas": (QUOTA,), "max_concurrent": 6}], ids=["rate", "all"])
+async def test_an_outage_fails_nobody_holds_nobody_up_and_is_no_free_burst(
+    workers: list[Worker],
+    server: EmbeddedServer,
+    limited: MakeTenant,
+    how: str,
+    away_s: float,
+    counts: dict[str, object],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tenant = limited(rates=(Rate("tenant", 50, 40),))
-    tally = await disturbed(workers, tenant, server.kill, server.start_again)
+    disturb, restore = (partial(act, server) for act in HOW[how])
+    tally = await disturbed(workers, limited(rates=(RATE,), **counts), disturb, restore, away_s)
     assert_harmless(tally, workers)
     # Stated: at saturation the shares add up to the limit; a request under way when modes change is decided
     # once by each rule.
     assert excess(tally, 50, 40) <= 8
-
-
-async def test_a_hanging_store_fails_nobody_and_its_return_is_no_free_burst(
-    workers: list[Worker], server: EmbeddedServer, limited: MakeTenant
-) -> None:
-    tenant = limited(rates=(Rate("tenant", 50, 40),))
-    tally = await disturbed(
-        workers,
-        tenant,
-        lambda: os.kill(server.pid, signal.SIGSTOP),
-        lambda: os.kill(server.pid, signal.SIGCONT),
-    )
-    assert_harmless(tally, workers)
-    assert excess(tally, 50, 40) <= 8
+    if counts:
+        # Stated likewise: while workers disagree about the store, one share more than the bound.
+        assert tally.most_open <= 6 + 3
+        for one in workers:
+            await one.limiter.stop()
+        used = (await workers[0].limiter.quota_show(limited(**counts)))[0].used
+        # Nothing is lost to a store that hangs; one that forgets everything gets back what was known.
+        assert used >= len(tally.admitted) * (1 if how == "hang" else 0.8)
+    if away_s:
+        with capsys.disabled():
+            sys.stdout.write(
+                f"\n{how} for {away_s:g} s: admitted {len(tally.admitted)}, refused {tally.refused}, "
+                f"longest wait {tally.longest_s * 1000:.0f} ms, "
+                f"calls in vain {[one.faults.timeouts for one in workers]}\n"
+            )
 
 
 async def _lose(workers: list[Worker], server: EmbeddedServer) -> None:
+    """Kill the server; nobody notices without asking it, which the books do."""
     await asyncio.to_thread(server.kill)
-    await until(lambda: not any(one.store.is_available for one in workers) or _poke(workers))
-
-
-def _poke(workers: list[Worker]) -> bool:
-    """Nobody notices a dead store without asking it: let the books ask."""
-    return all(one.limiter.mode is Mode.LOCAL for one in workers)
+    await until(lambda: all(one.limiter.mode is Mode.LOCAL for one in workers))
 
 
 async def _outcome(worker: Worker, tenant: Tenant) -> Grant | Refusal:
@@ -233,7 +298,7 @@ async def test_a_limiter_starts_and_serves_with_a_store_that_is_away(
     limiter = Limiter(store, LimiterOptions(expected_workers=4))
     await limiter.start()
     tenant = limited(rates=(Rate("tenant", 0.001, 8),))
-    outcomes = [await _outcome(Worker(limiter, store, Modes()), tenant) for _ in range(20)]
+    outcomes = [await _outcome(Worker(limiter, store, Seen(), Faults()), tenant) for _ in range(20)]
     await limiter.stop()
     await store.close()
     assert sum(isinstance(one, Grant) for one in outcomes) == 2

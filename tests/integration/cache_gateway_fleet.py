@@ -38,22 +38,22 @@ class Seen:
 
 
 @dataclass
-class Fleet:
-    """The gateways, and clients of one tenant."""
+class Clients:
+    """Clients of one tenant at several gateways in front of one sandbox."""
 
-    stages: list[Stage]
+    urls: list[str]
     sandbox: Sandbox
     session: aiohttp.ClientSession
     headers: dict[str, str]
 
     async def get(self, number: int, path: str) -> Seen:
-        url = f"{self.stages[number].url}/api/v1/{path}"
+        url = f"{self.urls[number]}/api/v1/{path}"
         async with self.session.get(url, headers=self.headers) as answer:
             fields = answer.headers
             return Seen(answer.status, fields.get("Cache-Status", ""), fields.get("Age"), await answer.read())
 
     async def post(self, number: int, path: str, body: Mapping[str, object]) -> Seen:
-        url = f"{self.stages[number].url}/api/v1/{path}"
+        url = f"{self.urls[number]}/api/v1/{path}"
         async with self.session.post(url, json=body, headers=self.headers) as answer:
             return Seen(answer.status, "", None, await answer.read())
 
@@ -66,6 +66,13 @@ class Fleet:
     def asked(self, path: str) -> int:
         """How often the sandbox was asked for a path."""
         return sum(one.path == f"/api/v1/{path}" for one in self.sandbox.requests)
+
+
+@dataclass
+class Fleet(Clients):
+    """Gateways in this process."""
+
+    stages: list[Stage]
 
 
 @asynccontextmanager
@@ -90,4 +97,5 @@ async def fleet(
                 cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0)
             )
         )
-        yield Fleet(stages, sandbox, session, stages[0].bearer())
+        urls = [one.url for one in stages]
+        yield Fleet(urls, sandbox, session, stages[0].bearer(), stages)

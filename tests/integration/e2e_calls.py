@@ -17,11 +17,14 @@ import orjson
 import yaml
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from cbk_gateway.admin import AdminPort
+from cbk_gateway.admin.openapi import description
 from cbk_gateway.app import Gateway
 from cbk_gateway.parties import Tenant
 from cbk_gateway.sandbox import Sandbox
 from cbk_gateway.sandbox.request_log import RequestRecord
 from cbk_gateway.settings.load import load
+from described import assert_described
 from harness import ADMIN_TOKEN, CHILDREN, KEYS, SIGNING_KEY, Stage, settings_document, usual_tenants
 
 TOKENS = {role: f"the-{role}s-token-for-tests" for role in ("viewer", "operator", "admin")}
@@ -80,13 +83,21 @@ async def post(
 
 
 async def look(stage: Stage, path: str, token: str = ADMIN_TOKEN) -> Said:
-    """What an operator sees."""
-    return await ask("GET", stage.admin_url + path, bearer(token))
+    """What an operator sees; the answer is one that the port's description has."""
+    return _described(stage, "GET", path, await ask("GET", stage.admin_url + path, bearer(token)))
 
 
 async def change(stage: Stage, path: str, body: Any = None, token: str = ADMIN_TOKEN) -> Said:
-    """What an operator does."""
-    return await ask("POST", stage.admin_url + path, bearer(token), {} if body is None else body)
+    """What an operator does; the answer is one that the port's description has."""
+    given = {} if body is None else body
+    return _described(stage, "POST", path, await ask("POST", stage.admin_url + path, bearer(token), given))
+
+
+def _described(stage: Stage, method: str, path: str, said: Said) -> Said:
+    if path.startswith("/admin"):
+        document = description(AdminPort(stage.gateway).routes())
+        assert_described(document, method, path, said.status, said.json)
+    return said
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -1,10 +1,11 @@
 """One worker of the saturation test: a program that asks for more than its tenant may have, for a while.
 
-    python limits_worker.py STORE_URL RATE BURST SECONDS
+    python limits_worker.py STORE_URL RATE BURST SECONDS QUOTA
 
-It prints `ready`, waits for a line with the instant to begin at on the monotonic clock, and prints a
-JSON document: for each admitted request when it asked and when it was answered, how many it asked, and how
-many round trips that took.
+With a QUOTA above 0 it has that many requests a day as well, and at most 64 open at a time. It prints
+`ready`, waits for a line with the instant to begin at on the monotonic clock, and prints a JSON document: for
+each admitted request when it asked and when it was answered, how many it asked, and how many round trips that
+took.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import time
 
 import orjson
 
-from cbk_gateway.errors import TooManyRequests
-from cbk_gateway.limits import Limiter, SilentObserver
+from cbk_gateway.errors import LimitsReached, TooManyRequests
+from cbk_gateway.limits import Limiter, SilentObserver, Usage
 from cbk_gateway.operation import understand
-from cbk_gateway.parties import Rate, Tenant, TenantLimits
+from cbk_gateway.parties import Measure, Period, Quota, Rate, Tenant, TenantLimits
 from cbk_gateway.secret import Secret
 from cbk_gateway.store import StoreOptions, open_store
 
@@ -41,18 +42,23 @@ async def client(limiter: Limiter, tenant: Tenant, end: float, admitted: list[tu
     while (before := time.monotonic()) < end:
         asked += 1
         try:
-            await limiter.admit(tenant, "s", LIST)
-        except TooManyRequests:
+            grant = await limiter.admit(tenant, "s", LIST)
+        except (TooManyRequests, LimitsReached):
             await asyncio.sleep(0.002)
         else:
             admitted.append((before, time.monotonic()))
+            await grant.settle(Usage(None, 0))
     return asked
 
 
-async def main(url: str, rate: float, burst: float, seconds: float) -> None:
+async def main(url: str, rate: float, burst: float, seconds: float, quota: float) -> None:
     """Run."""
     calls = Calls()
-    tenant = Tenant("hot", "acct", Secret("k"), limits=TenantLimits(rates=(Rate("tenant", rate, burst),)))
+    limits = TenantLimits(rates=(Rate("tenant", rate, burst),))
+    if quota:
+        daily = Quota("daily", Period.DAY, Measure.REQUESTS, int(quota))
+        limits = TenantLimits(limits.rates, quotas=(daily,), max_concurrent=64)
+    tenant = Tenant("hot", "acct", Secret("k"), limits=limits)
     async with await open_store(StoreOptions(url=url, call_timeout_s=5.0, connect_timeout_s=5.0)) as store:
         limiter = Limiter(store, observer=calls)
         await limiter.start()
@@ -69,4 +75,4 @@ async def main(url: str, rate: float, burst: float, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], *map(float, sys.argv[2:5])))
+    asyncio.run(main(sys.argv[1], *map(float, sys.argv[2:6])))

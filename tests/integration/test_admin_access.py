@@ -38,6 +38,7 @@ ROUTES: dict[tuple[str, str], str] = {
     ("POST", "/admin/tenants/{id}/key/rotate"): ADMIN,
     ("POST", "/admin/tenants/{id}/key/promote"): ADMIN,
     ("POST", "/admin/tenants/{id}/key/drop"): ADMIN,
+    ("POST", "/admin/keys/reseal"): ADMIN,
     ("POST", "/admin/limits/{id}/reset"): OPERATOR,
     ("POST", "/admin/quotas/{id}/grant"): OPERATOR,
     ("POST", "/admin/quotas/{id}/reset"): OPERATOR,

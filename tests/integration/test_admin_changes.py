@@ -49,6 +49,7 @@ CHANGES: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     ("tenants/acme/key/drop", {}, "key.drop", {"tenant": "acme"}),
     ("tenants/acme/key/rotate", {"key": NEW_KEY + "3"}, "key.rotate", {"tenant": "acme"}),
     ("tenants/acme/key/promote", {}, "key.promote", {"tenant": "acme"}),
+    ("keys/reseal", {}, "keys.reseal", {}),
     ("tenants/fresh/delete", {}, "tenant.delete", {"tenant": "fresh"}),
     ("limits/acme/reset", {"policy": "tenant"}, "limit.reset", {"tenant": "acme", "policy": "tenant"}),
     ("quotas/acme/grant", {"quota": "calls", "amount": 5}, "quota.grant", {"quota": "calls", "amount": 5}),

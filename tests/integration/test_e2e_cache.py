@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -34,6 +35,26 @@ async def test_a_known_tag_is_confirmed_without_a_body(stage: Stage) -> None:
     changed = await get(stage, LIST, headers, If_None_Match=tag)
     assert (changed.status, len(changed.json["items"])) == (200, 2)
     assert changed.headers["ETag"] != tag
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/api/v1/bot/list", r"cbk-gateway; (fwd=miss; fwd-status=200; ttl=\d+; stored|hit; ttl=\d+)"),
+        (
+            "/api/v1/bot/nobody/fetch",
+            r"cbk-gateway; (fwd=miss; fwd-status=404; ttl=\d+; stored|hit; ttl=\d+)",
+        ),
+        ("/api/v1/secret/list", r"cbk-gateway; fwd=bypass; detail=not-cacheable"),
+        ("/api/v1/usage/fetch", r"cbk-gateway; fwd=bypass; detail=not-cacheable"),
+        ("/api/v1/file/f1/download", r"cbk-gateway; fwd=bypass; detail=not-cacheable"),
+    ],
+)
+async def test_every_get_says_what_the_cache_did(stage: Stage, path: str, said: str) -> None:
+    headers = stage.bearer()
+    # Three times: the shorter ways of repeated requests say it too.
+    for _ in range(3):
+        assert re.fullmatch(said, (await get(stage, path, headers)).cache)
 
 
 async def test_only_a_tenant_that_may_passes_the_cache_by(stage: Stage) -> None:
@@ -146,10 +167,25 @@ async def test_operators_see_what_is_kept_and_make_it_forgotten(stage: Stage) ->
 
     assert await shown() == ["bot", "bot", "dataset"]
     assert await shown("&type=dataset") == ["dataset"]
-    assert await shown(f"&id={bot}") == ["bot"]
+    assert await shown(f"&id={bot}") == ["bot", "bot"], "the list holds it too"
+    assert await shown(f"&type=dataset&id={bot}") == []
     assert await shown("&id=nothing") == await shown("&type=bo") == []
     assert (await look(stage, "/admin/cache?account=partner-account")).json == {"items": []}
 
+    other = await made(stage, "bot", "Bob", headers)
+    fetch_other, filtered = f"/api/v1/bot/{other}/fetch", "/api/v1/bot/list?blueprintId=nobodys"
+    for path in (LIST, fetch, fetch_other, filtered, datasets):
+        await warmed(stage, headers, path)
+    purge = {"account": "acme-account", "types": ["bot"], "id": bot}
+    purged = await change(stage, "/admin/cache/purge", purge)
+    assert (purged.status, purged.json["dropped"]) == (200, 2)
+    kept = [
+        (await get(stage, path, headers)).is_hit for path in (LIST, fetch, fetch_other, filtered, datasets)
+    ]
+    assert kept == [False, False, True, True, True], "what does not speak of it stays"
+
+    for path in (LIST, fetch):
+        await warmed(stage, headers, path)
     assert (
         await change(stage, "/admin/cache/purge", {"account": "acme-account", "types": ["bot"]})
     ).status == 200

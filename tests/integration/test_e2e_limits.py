@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -81,7 +84,9 @@ async def test_a_used_up_hard_quota_says_so_until_more_is_granted(limited: Stage
 
 async def test_a_soft_quota_is_counted_and_refuses_nobody(limited: Stage) -> None:
     headers = limited.bearer("globex")
-    assert [(await get(limited, LIST, headers)).status for _ in range(3)] == [200] * 3
+    said = [await get(limited, LIST, headers) for _ in range(3)]
+    assert [one.status for one in said] == [200] * 3
+    assert [one.headers["X-Quota-Warning"] for one in said] == [f'"soft";used={100 * n}' for n in (1, 2, 3)]
     shown = await standing(limited, "globex", "soft")
     assert (shown["used"], shown["limit"], shown["is_hard"]) == (3, 1, False)
 
@@ -134,3 +139,38 @@ async def test_one_tenants_flood_is_nobody_elses_refusal(limited: Stage) -> None
     assert sorted({one.status for one in said}) == [200, 429]
     assert sum(one.status == 200 for one in said) == 3
     assert (await get(limited, LIST, "partner")).status == 200
+
+
+async def test_a_refusal_takes_fewer_steps_than_a_served_hit(
+    tmp_path: Path, valkey_url: str, store: Store
+) -> None:
+    tenants = (tenant("acme", limits=TenantLimits(rates=(Rate("tenant", 0.001, 60),))),)
+    async with running(tmp_path, valkey_url, tenants=tenants) as stage:
+        headers = stage.bearer("acme")
+        for _ in range(5):
+            await get(stage, LIST, headers)
+        steps = {}
+        for status in (200, 429):
+            while (await get(stage, LIST, headers)).status != status:
+                pass
+            with counting_steps() as counted:
+                said = [await get(stage, LIST, headers) for _ in range(10)]
+            assert {one.status for one in said} == {status}
+            steps[status] = len(counted)
+    assert steps[429] <= steps[200]
+
+
+@contextlib.contextmanager
+def counting_steps() -> Iterator[list[None]]:
+    """One entry for every call of a function of the gateway, in this thread."""
+    steps: list[None] = []
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and "/cbk_gateway/" in frame.f_code.co_filename:
+            steps.append(None)
+
+    sys.setprofile(count)
+    try:
+        yield steps
+    finally:
+        sys.setprofile(None)

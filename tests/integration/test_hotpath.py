@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -278,3 +278,48 @@ async def test_verifying_answers_twice_and_finds_no_difference(
         assert hot(stage).compared >= 30
         assert hot(stage).differences == 0
         assert hot(stage).served == 0
+
+
+async def test_a_bad_token_is_refused_from_its_bytes_for_a_second_at_most(stage: Stage) -> None:
+    bad = head_of(stage.token() + "x")
+    refusals = hot(stage).refusals
+    async with wire(stage) as one, asyncio.timeout(10):
+        full = await one.ask(bad)
+        while refusals.served == 0:
+            quick = await one.ask(bad)
+        assert lasting(quick) == lasting(full)
+        served = refusals.served
+        # As soon as a key or a revocation changes, the reasons are looked at anew.
+        stage.gateway.parts.breaks.note()
+        assert lasting(await one.ask(bad)) == lasting(full)
+        assert refusals.served == served
+    families = stage.gateway.parts.metrics.families()
+    told = families["cbk_gateway_refusals_total"]
+    assert (
+        sum(n for (_, labels), n in told.items() if "401" in labels and isinstance(n, float | int)) > served
+    )
+
+
+async def test_a_crowd_that_finds_no_slice_asks_the_store_once(
+    tmp_path: Path, valkey_url: str, store: Store
+) -> None:
+    del store
+    limited = tenant("acme", limits=TenantLimits(rates=(Rate("tenant", 50, 100),)))
+    async with running(tmp_path, valkey_url, tenants=(limited,), listen={"hot_path": "on"}) as stage:
+        head = head_of(stage.token())
+        async with AsyncExitStack() as stack:
+            crowd = [await stack.enter_async_context(wire(stage)) for _ in range(20)]
+            statuses = []
+            for _ in range(30):
+                answers = await asyncio.gather(*(one.ask(head) for one in crowd))
+                statuses += [int(one.split(b" ", 2)[1]) for one in answers]
+        # Whoever waited got a token or the refusal that the others got; none was lost, none was doubled.
+        assert set(statuses) == {200, 429}
+        series = stage.gateway.parts.metrics.families()
+        decided = series["cbk_gateway_limit_decisions_total"].items()
+        admitted = sum(n for (_, labels), n in decided if "admitted" in labels and isinstance(n, float | int))
+        assert admitted == statuses.count(200)
+        asked = sum(
+            n for n in series["cbk_gateway_limit_store_calls_total"].values() if isinstance(n, float | int)
+        )
+        assert asked < len(statuses) / 2

@@ -9,14 +9,14 @@ import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
 from cbk_gateway.identity import Identity, IdentityOptions
-from cbk_gateway.store import StoreOptions, open_store
+from cbk_gateway.store import Store, StoreOptions, open_store
 from harness import Stage, running
+from integration.identity_calls import exchange
 from unit.identity.forge import NOW, Forge
 from unit.identity.hostile import CASES, CLAIM_CASES
 from unit.identity.scripted_issuer import Issuer
@@ -39,7 +39,7 @@ async def idp(forge: Forge) -> AsyncIterator[Issuer]:
 
 
 @pytest.fixture
-async def stage(idp: Issuer, tmp_path: Path, valkey_url: str) -> AsyncIterator[Stage]:
+async def stage(idp: Issuer, tmp_path: Path, valkey_url: str, store: Store) -> AsyncIterator[Stage]:
     """A gateway that believes `corp` by its published keys, and `shared`."""
     corp = {
         "name": "corp",
@@ -58,20 +58,6 @@ async def stage(idp: Issuer, tmp_path: Path, valkey_url: str) -> AsyncIterator[S
     }
     async with running(tmp_path, valkey_url, identity={"issuers": [corp, shared]}) as one:
         yield one
-
-
-async def exchange(stage: Stage, *headers: str) -> tuple[int, str]:
-    """One request with these raw header lines, over a socket of its own: no client tidies them up."""
-    parts = urlsplit(stage.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        lines = ["GET /api/v1/bot/list HTTP/1.1", "Host: gateway", "Connection: close", *headers, "", ""]
-        writer.write("\r\n".join(lines).encode("utf-8", "surrogatepass"))
-        answer = (await reader.read()).decode()
-    finally:
-        writer.close()
-        await writer.wait_closed()
-    return int(answer.split(" ", 2)[1]), answer
 
 
 def at_this_hour(claims: dict[str, Any], forge: Forge) -> dict[str, Any]:

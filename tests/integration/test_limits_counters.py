@@ -3,50 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from cbk_gateway.errors import LimitsReached, TooManyRequests
-from cbk_gateway.limits import Grant, Limiter, LimiterOptions, SilentObserver, Usage
-from cbk_gateway.operation import understand
+from cbk_gateway.limits import Grant, Limiter, Usage
 from cbk_gateway.parties import Measure, Period, Quota, Rate, Tenant
 from cbk_gateway.store import Store
+from integration.limits_stage import COMPLETE, LIST, MakeLimiter, MakeTenant, Watch, make
 
-LIST = understand("GET", "/api/v1/bot/list")
-COMPLETE = understand("POST", "/api/v1/conversation/complete")
+__all__ = ["make"]
+
 REQUESTS = Quota("daily", Period.DAY, Measure.REQUESTS, 5)
 TOKENS = Quota("tokens", Period.MONTH, Measure.TOKENS, 10_000)
 BYTES = Quota("bytes", Period.DAY, Measure.BYTES, 100_000)
-
-MakeTenant = Callable[..., Tenant]
-MakeLimiter = Callable[..., Awaitable[Limiter]]
-
-
-class Marks(SilentObserver):
-    """Remembers which quotas passed which mark."""
-
-    def __init__(self) -> None:
-        self.passed: list[tuple[str, int]] = []
-
-    def quota_reached(self, tenant: str, quota: str, percent: int) -> None:  # noqa: ARG002 - the protocol's
-        self.passed.append((quota, percent))
-
-
-@pytest.fixture
-async def make(store: Store) -> AsyncIterator[MakeLimiter]:
-    started: list[Limiter] = []
-
-    async def start(observer: Marks | None = None, **options: object) -> Limiter:
-        limiter = Limiter(store, LimiterOptions(**options), observer)  # type: ignore[arg-type]  # tests pass what they need
-        await limiter.start()
-        started.append(limiter)
-        return limiter
-
-    yield start
-    for limiter in started:
-        await limiter.stop()
 
 
 async def used(limiter: Limiter, tenant: Tenant) -> int:
@@ -69,12 +40,12 @@ async def test_a_used_up_quota_refuses_with_its_own_code(make: MakeLimiter, limi
 async def test_a_soft_quota_warns_at_the_marks_and_refuses_nothing(
     make: MakeLimiter, limited: MakeTenant
 ) -> None:
-    marks = Marks()
+    marks = Watch()
     limiter = await make(marks)
     tenant = limited(quotas=(Quota("soft", Period.DAY, Measure.REQUESTS, 10, hard=False),))
     for _ in range(12):
         await limiter.admit(tenant, "s", LIST)
-    assert marks.passed == [("soft", 80), ("soft", 100)]
+    assert marks.marks == [("soft", 80), ("soft", 100)]
     assert await used(limiter, tenant) == 12
 
 

@@ -4,73 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from cbk_gateway.errors import Refusal, TooManyRequests
-from cbk_gateway.limits import Limiter, LimiterOptions, SilentObserver
-from cbk_gateway.operation import Operation, understand
+from cbk_gateway.limits import Filling, Limiter
 from cbk_gateway.parties import Rate, Tenant
-from cbk_gateway.store import Store
+from integration.limits_stage import COMPLETE, CREATE, LIST, MakeLimiter, MakeTenant, Watch, admitted, make
 
-LIST = understand("GET", "/api/v1/bot/list")
-CREATE = understand("POST", "/api/v1/bot/create")
-COMPLETE = understand("POST", "/api/v1/conversation/complete")
-
-MakeTenant = Callable[..., Tenant]
-MakeLimiter = Callable[..., Awaitable[Limiter]]
-
-
-class Watch(SilentObserver):
-    """Counts what it is told."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.shadows: list[str] = []
-        self.paced_s: list[float] = []
-        self.outcomes: list[tuple[str, str]] = []
-
-    def asked_store(self, calls: int) -> None:
-        self.calls += calls
-
-    def shadow_refused(self, tenant: str, policy: str) -> None:  # noqa: ARG002 - the protocol's
-        self.shadows.append(policy)
-
-    def paced(self, tenant: str, waited_s: float) -> None:  # noqa: ARG002 - the protocol's
-        self.paced_s.append(waited_s)
-
-    def decided(self, tenant: str, outcome: str, policy: str) -> None:  # noqa: ARG002 - the protocol's
-        self.outcomes.append((outcome, policy))
-
-
-@pytest.fixture
-async def make(store: Store) -> AsyncIterator[MakeLimiter]:
-    started: list[Limiter] = []
-
-    async def start(observer: Watch | None = None, **options: object) -> Limiter:
-        limiter = Limiter(store, LimiterOptions(**options), observer)  # type: ignore[arg-type]  # tests pass what they need
-        await limiter.start()
-        started.append(limiter)
-        return limiter
-
-    yield start
-    for limiter in started:
-        await limiter.stop()
-
-
-async def admitted(
-    limiter: Limiter, tenant: Tenant, operation: Operation, times: int, subject: str = "s"
-) -> int:
-    count = 0
-    for _ in range(times):
-        try:
-            await limiter.admit(tenant, subject, operation)
-        except TooManyRequests:
-            continue
-        count += 1
-    return count
+__all__ = ["make"]
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -310,8 +255,72 @@ async def test_operators_see_and_reset_a_bucket(make: MakeLimiter, limited: Make
     limiter, tenant = await make(), limited(rates=(Rate("tenant", 0.01, 3), Rate("w", 1, 1, match="*:write")))
     assert await admitted(limiter, tenant, LIST, 5) == 3
     assert (await limiter.show(tenant)).rates[0].tokens < 1
-    assert await limiter.reset(tenant, "tenant") == ("tenant",)
+    assert await limiter.reset(tenant, Filling("tenant")) == ("tenant",)
     assert (await limiter.show(tenant)).rates[0].tokens == pytest.approx(3, abs=0.1)
     assert await admitted(limiter, tenant, LIST, 5) == 3
     with pytest.raises(KeyError):
-        await limiter.reset(tenant, "other")
+        await limiter.reset(tenant, Filling("other"))
+
+
+async def test_operators_reset_the_buckets_a_tenant_shares_and_those_of_its_subjects(
+    make: MakeLimiter, limited: MakeTenant
+) -> None:
+    poor = Rate("poor", 0.01, 2)
+    limiter = await make(account_rates={"acct-1": replace(poor, name="account")}, global_rate=poor)
+    tenant = limited(subject_rate=replace(poor, name="subject"))
+    assert await admitted(limiter, tenant, LIST, 4, "alice") == 2
+    filling = Filling(subject="alice", account=True)
+    assert await limiter.reset(tenant, filling) == ("subject", "account")
+    assert await admitted(limiter, tenant, LIST, 4, "alice") == 0
+    assert await limiter.reset(tenant, replace(filling, overall=True)) == ("subject", "account", "poor")
+    assert await admitted(limiter, tenant, LIST, 4, "alice") == 2
+
+
+@pytest.mark.parametrize("filling", [Filling(subject="alice"), Filling(account=True), Filling(overall=True)])
+async def test_a_bucket_that_is_not_configured_cannot_be_reset(
+    make: MakeLimiter, limited: MakeTenant, filling: Filling
+) -> None:
+    limiter = await make()
+    with pytest.raises(KeyError):
+        await limiter.reset(limited(rates=(Rate("tenant", 1, 1),)), filling)
+
+
+async def test_a_reset_is_in_force_in_every_worker_after_its_next_sign_of_life(
+    make: MakeLimiter, limited: MakeTenant
+) -> None:
+    tenant = limited(rates=(Rate("tenant", 0.001, 1),))
+    one, two = await make(), await make(roll_call_s=0.0)
+    assert [await admitted(limiter, tenant, LIST, 2) for limiter in (one, two)] == [1, 0]
+    await one.reset(tenant)
+    await until(lambda: not two._books.desk.buckets()[0].blocked)
+    assert await admitted(two, tenant, LIST, 2) == 1
+
+
+async def test_nobody_who_comes_by_the_fast_path_passes_those_who_wait(
+    make: MakeLimiter, limited: MakeTenant
+) -> None:
+    limiter, tenant = await make(), limited(rates=(Rate("tenant", 5, 1),), max_wait_s=5.0)
+    await limiter.admit(tenant, "s", LIST)
+    waiting = asyncio.create_task(limiter.admit(tenant, "s", LIST))
+    await until(lambda: limiter._pacer.has_queue("acme"))
+    assert limiter.admit_now(tenant, "s", LIST) is None
+    await waiting
+
+
+async def test_a_line_of_waiting_requests_holds_up_no_other_tenant(
+    make: MakeLimiter, limited: MakeTenant
+) -> None:
+    watch = Watch()
+    limiter = await make(watch, max_waiting=20)
+    loud = limited("loud", rates=(Rate("tenant", 5, 1),), max_wait_s=10.0)
+    quiet = limited("quiet", rates=(Rate("tenant", 100, 400),), max_wait_s=10.0)
+    assert await admitted(limiter, quiet, LIST, 40) == 40
+    line = [asyncio.create_task(limiter.admit(loud, "s", LIST)) for _ in range(20)]
+    await until(lambda: limiter._pacer.length("loud") >= 15)
+    # At once, without so much as a turn of the loop.
+    assert limiter.admit_now(quiet, "s", LIST) is not None
+    assert limiter._pacer.length("quiet") == 0
+    for task in line:
+        task.cancel()
+    await asyncio.gather(*line, return_exceptions=True)
+    assert limiter._pacer.length("loud") == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -190,6 +191,13 @@ def test_refusals_of_one_sort_leave_the_others_untouched(bench: Bench) -> None:
     assert (answer.is_admitted, answer.tokens, answer.used, answer.open) == (False, (5.0,), (0,), (0,))
 
 
+def test_of_a_store_that_forgot_the_one_who_knows_most_is_believed(bench: Bench) -> None:
+    assert bench.ask(_quota(0, limit=1000, floor=40), START).used == (40,)
+    told = replace(_quota(0, limit=1000, floor=150, is_enforced=False).quotas[0], correction=-80)
+    assert bench.ask(Question(quotas=(replace(told, is_lost=True),)), START).used == (70,)
+    assert bench.ask(_quota(0, limit=1000, floor=500), START).used == (70,)
+
+
 def _slot(own: int, *, most: int = 3, is_wanted: bool = True) -> Question:
     return Question(slots=(SlotQuestion("cbkgw:{t}:s", most, own, is_wanted),))
 
@@ -201,6 +209,44 @@ def test_open_requests_are_counted_over_workers(bench: Bench) -> None:
     assert bench.ask(_slot(1), START, "b").kind is Kind.SLOT
     bench.ask(_slot(1, is_wanted=False), START, "a")
     assert bench.ask(_slot(1), START, "b").is_admitted
+
+
+def test_a_question_that_was_overtaken_is_not_counted_twice(bench: Bench) -> None:
+    # The second question says that this worker has one open already, which is the first one's.
+    second = Question(slots=(SlotQuestion("cbkgw:{t}:s", 2, 1, is_wanted=True, number=2),))
+    first = Question(slots=(SlotQuestion("cbkgw:{t}:s", 2, 0, is_wanted=True, number=1),))
+    assert bench.ask(second, START, "a").open == (2,)
+    late = bench.ask(first, START, "a")
+    assert (late.is_admitted, late.open) == (True, (2,))
+    assert not bench.ask(_slot(0, most=2), START, "b").is_admitted
+
+
+@pytest.mark.parametrize(("most", "want", "part", "places"), [(100, 9, 2, 9), (20, 9, 4, 4), (3, 9, 4, 0)])
+def test_free_places_are_kept_only_where_there_is_room(
+    bench: Bench, most: int, want: int, part: int, places: int
+) -> None:
+    question = SlotQuestion("cbkgw:{t}:s", most, 0, is_wanted=True, want=want, part=part)
+    answer = bench.ask(Question(slots=(question,)), START, "a")
+    assert (answer.places, answer.open) == ((places,), (1 + places,))
+
+
+@pytest.mark.parametrize(
+    ("used", "top", "part", "extra"), [(0, 1000, 8, 50), (0, 80, 8, 9), (900, 1000, 8, 12), (999, 1000, 8, 0)]
+)
+def test_a_quotas_lease_is_a_part_of_the_room_below_the_mark(
+    bench: Bench, used: int, top: int, part: int, extra: int
+) -> None:
+    question = replace(_quota(1, limit=1000, floor=used).quotas[0], want=50, top=top, part=part)
+    answer = bench.ask(Question(quotas=(question,)), START)
+    assert (answer.allotted, answer.used) == ((extra,), (used + 1 + extra,))
+
+
+def test_a_correction_is_entered_even_when_the_question_is_refused(bench: Bench) -> None:
+    bench.ask(_quota(9), START)
+    question = replace(_quota(5).quotas[0], correction=-3)
+    refused = bench.ask(Question(quotas=(question,)), START)
+    assert (refused.is_admitted, refused.used) == (False, (6,))
+    assert bench.ask(_quota(0), START).used == (6,)
 
 
 def test_a_dead_worker_holds_no_slots(bench: Bench) -> None:

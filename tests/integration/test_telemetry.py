@@ -139,3 +139,29 @@ async def test_spans_are_made_when_tracing_is_enabled(
     }
     assert {f"{span.context.trace_id:032x}" for span in spans.values()} == {TRACE}
     assert parent.split("-")[2] == f"{spans['upstream'].context.span_id:016x}"
+
+
+@pytest.mark.parametrize(
+    ("switched", "wanted"),
+    [
+        ({}, 'requests_total{action="list",cache="miss",resource="bot",status="200",tenant="acme"}'),
+        ({"labels_off": ["tenant", "action", "status"]}, 'requests_total{cache="miss",resource="bot"}'),
+        ({"metrics": False}, None),
+    ],
+    ids=["all", "without labels", "off"],
+)
+async def test_metrics_and_labels_are_switched_by_the_settings(
+    tmp_path: Path,
+    valkey_url: str,
+    store: Store,
+    client: aiohttp.ClientSession,
+    switched: dict[str, object],
+    wanted: str | None,
+) -> None:
+    async with running(tmp_path, valkey_url, telemetry=switched) as stage:
+        async with client.get(f"{stage.url}/api/v1/bot/list", headers=stage.bearer()) as answer:
+            assert answer.status == 200
+        if wanted is None:
+            assert shown(stage) == {}
+        else:
+            await until(lambda: shown(stage).get(f"cbk_gateway_{wanted}") == 1)

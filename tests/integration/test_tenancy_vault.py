@@ -1,92 +1,29 @@
-"""Keys from a scripted Vault over real HTTP: KV v2, token and Kubernetes login, and its bad days."""
+"""Keys from a scripted Vault over real HTTP: KV v2, mounts, and its bad days; logins are `..._login.py`."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
 from cbk_gateway.parties import Tenant
 from cbk_gateway.secret import Secret
 from cbk_gateway.settings import SettingsError
 from cbk_gateway.tenancy.directory import Directory
 from cbk_gateway.tenancy.key_source import KeySource
-from cbk_gateway.tenancy.observer import SilentObserver
 from cbk_gateway.tenancy.options import VaultOptions
 from cbk_gateway.tenancy.registry import Registry
 from cbk_gateway.tenancy.tenant_file import TenantFile
 from cbk_gateway.tenancy.vault import Vault, VaultFault
-
-REFERENCE = "vault:secret/cbk/acme#key"
-GOOD = {"data": {"data": {"key": " sk-from-vault\n"}, "metadata": {"version": 3}}}
-
-
-class ScriptedVault:
-    """A Vault that knows one secret, and misbehaves on command."""
-
-    def __init__(self) -> None:
-        self.tokens = {"root"}
-        self.secret: object = GOOD
-        self.status = 200
-        self.lease_s = 3600
-        self.logins: list[dict[str, str]] = []
-        self.headers: list[dict[str, str]] = []
-        self.elsewhere = ""
-        self.url = ""
-
-    async def read(self, request: web.Request) -> web.Response:
-        self.headers.append(dict(request.headers))
-        if request.headers.get("X-Vault-Token") not in self.tokens:
-            return web.json_response({"errors": ["permission denied"]}, status=403)
-        if self.elsewhere:
-            raise web.HTTPTemporaryRedirect(self.elsewhere)
-        if request.match_info["path"] != "secret/data/cbk/acme":
-            return web.json_response({"errors": []}, status=404)
-        return web.json_response(self.secret, status=self.status)
-
-    async def login(self, request: web.Request) -> web.Response:
-        self.logins.append(await request.json())
-        if self.logins[-1] != {"role": "gateway", "jwt": "pod-token"}:
-            return web.json_response({"errors": ["permission denied"]}, status=403)
-        token = f"login-{len(self.logins)}"
-        self.tokens = {token}
-        return web.json_response({"auth": {"client_token": token, "lease_duration": self.lease_s}})
-
-
-class Heard(SilentObserver):
-    """Writes down what happens to sources."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def source_failed(self, source: str) -> None:
-        self.events.append(f"{source} failed")
-
-    def source_recovered(self, source: str) -> None:
-        self.events.append(f"{source} recovered")
+from integration.scripted_vault import GOOD, REFERENCE, Heard, ScriptedVault, by_token, scripted_vault
 
 
 @pytest.fixture
 async def scripted() -> AsyncIterator[ScriptedVault]:
-    script = ScriptedVault()
-    application = web.Application()
-    application.router.add_post("/v1/auth/kubernetes/login", script.login)
-    application.router.add_get("/v1/{path:.*}", script.read)
-    async with TestServer(application) as server:
-        script.url = str(server.make_url("/"))
+    async with scripted_vault() as script:
         yield script
-
-
-def by_token(script: ScriptedVault, token: str = "root") -> VaultOptions:
-    return VaultOptions(address=script.url, token=Secret(token), namespace="team-a", timeout_s=5)
-
-
-def by_pod(script: ScriptedVault, folder: Path) -> VaultOptions:
-    (folder / "jwt").write_text("pod-token\n")
-    return VaultOptions(address=script.url, kubernetes_role="gateway", service_account_file=folder / "jwt")
 
 
 async def test_a_secret_is_read_with_a_token(scripted: ScriptedVault) -> None:
@@ -95,35 +32,26 @@ async def test_a_secret_is_read_with_a_token(scripted: ScriptedVault) -> None:
     assert scripted.headers[0]["X-Vault-Namespace"] == "team-a"
 
 
-async def test_a_token_file_is_read_at_login(scripted: ScriptedVault, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("wrong")
-    options = VaultOptions(address=scripted.url, token_file=tmp_path / "token")
-    async with Vault(options) as vault:
-        with pytest.raises(VaultFault):
-            await vault.read(REFERENCE)
-        (tmp_path / "token").write_text("root")
-        assert (await vault.read(REFERENCE)).reveal() == "sk-from-vault"
-
-
-async def test_a_pod_logs_in_once_and_again_before_its_login_runs_out(
-    scripted: ScriptedVault, tmp_path: Path
+@pytest.mark.parametrize(
+    ("mounts", "reference", "asked"),
+    [
+        ((), "vault:secret/cbk/acme", "secret/data/cbk/acme"),
+        ((), "vault:team/kv/cbk/acme", "team/data/kv/cbk/acme"),
+        (("team/kv",), "vault:team/kv/cbk/acme#key", "team/kv/data/cbk/acme"),
+        (("team", "/team/kv/", "team/kv/cb"), "vault:team/kv/cbk/acme", "team/kv/data/cbk/acme"),
+        (("team/kv",), "vault:team/kvs/acme", "team/data/kvs/acme"),
+    ],
+)
+async def test_a_mount_may_have_several_segments(
+    scripted: ScriptedVault, mounts: tuple[str, ...], reference: str, asked: str
 ) -> None:
-    now = [0.0]
-    async with Vault(by_pod(scripted, tmp_path), clock=lambda: now[0]) as vault:
-        await vault.read_all([REFERENCE, "vault:secret/cbk/other", "vault:secret/cbk/third"])
-        await vault.read(REFERENCE)
-        logins_before = len(scripted.logins)
-        now[0] = 2401.0
-        await vault.read(REFERENCE)
-    assert (logins_before, len(scripted.logins)) == (1, 2)
-
-
-async def test_a_revoked_login_is_made_anew(scripted: ScriptedVault, tmp_path: Path) -> None:
-    async with Vault(by_pod(scripted, tmp_path)) as vault:
-        await vault.read(REFERENCE)
-        scripted.tokens = set()
-        assert (await vault.read(REFERENCE)).reveal() == "sk-from-vault"
-    assert len(scripted.logins) == 2
+    async with Vault(replace(by_token(scripted), mounts=mounts)) as vault:
+        if asked.endswith("data/cbk/acme"):
+            assert (await vault.read(reference)).reveal() == "sk-from-vault"
+        else:
+            with pytest.raises(VaultFault, match="answered 404"):
+                await vault.read(reference)
+    assert scripted.paths == [asked]
 
 
 @pytest.mark.parametrize(
@@ -203,12 +131,6 @@ async def test_the_last_good_value_stays_while_vault_is_away(scripted: ScriptedV
 async def test_nobody_listening_is_a_fault(unused_tcp_port: int) -> None:
     async with Vault(VaultOptions(address=f"http://127.0.0.1:{unused_tcp_port}", token=Secret("x"))) as vault:
         with pytest.raises(VaultFault, match="cannot be reached"):
-            await vault.read(REFERENCE)
-
-
-async def test_no_way_to_log_in_is_a_fault(scripted: ScriptedVault) -> None:
-    async with Vault(VaultOptions(address=scripted.url)) as vault:
-        with pytest.raises(VaultFault, match="no way to log in"):
             await vault.read(REFERENCE)
 
 

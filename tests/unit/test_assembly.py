@@ -16,7 +16,7 @@ from cbk_gateway.settings import SettingsError
 from cbk_gateway.settings.load import Loaded, load
 from cbk_gateway.store import Store
 from cbk_gateway.tenancy.options import TenancyOptions
-from cbk_gateway.upstream import UpstreamOptions
+from cbk_gateway.upstream import RelayOptions, UpstreamOptions
 
 SECRET = "a-secret-for-tests-only-0123456789abcdef"
 KEYS = [{"kid": "k", "alg": "HS256", "key": "env:SECRET"}]
@@ -49,6 +49,9 @@ def test_without_settings_the_packages_keep_their_defaults(tmp_path: Path) -> No
     made = assembly.upstream_options(bare)
     for name in ("retry", "breaker", "concurrency", "pool_size", "idle_s", "connect_timeout_s", "pins"):
         assert at(made, name) == at(usual, name), name
+    for name in ("tls_timeout_s", "dns_ttl_s", "address_rest_s"):
+        assert at(made, name) == at(usual, name), name
+    assert assembly.relay_options(bare) == RelayOptions()
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,11 @@ def test_without_settings_the_packages_keep_their_defaults(tmp_path: Path) -> No
     [
         ("upstream", "upstream", {"pins": ["A" * 43 + "="]}, "pins", ("A" * 43 + "=",)),
         ("upstream", "upstream", {"addresses": ["10.0.0.1:443"]}, "addresses", ("10.0.0.1:443",)),
+        ("upstream", "upstream", {"tls_timeout_s": 2}, "tls_timeout_s", 2),
+        ("upstream", "upstream", {"dns_ttl_s": 7}, "dns_ttl_s", 7),
+        ("upstream", "upstream", {"address_rest_s": 3}, "address_rest_s", 3),
+        ("relay", "upstream", {"stream_heartbeat_s": 5}, "heartbeat_s", 5),
+        ("relay", "upstream", {"stream_deadline_s": 60}, "deadline_s", 60),
         ("upstream", "upstream", {"retry": {"max_attempts": 1}}, "retry.max_attempts", 1),
         ("upstream", "upstream", {"breaker": {"enabled": False}}, "breaker.enabled", False),
         ("upstream", "upstream", {"concurrency": {"most": 500}}, "concurrency.most", 500),

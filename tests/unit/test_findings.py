@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cbk_gateway import findings
+from cbk_gateway.audit.tag import KEY
 from cbk_gateway.findings import Finding, Likeness
 from cbk_gateway.operation import understand
 
@@ -22,7 +23,13 @@ from cbk_gateway.operation import understand
         ({"value": "secret"}, {"id": "x"}, Likeness.UNCLEAR),
         ({"botId": "@alias"}, {"botId": "bot_1"}, Likeness.UNCLEAR),
         ({"name": " A "}, {"name": "A"}, Likeness.UNCLEAR),
+        ({"value": "secret"}, {"value": "********"}, Likeness.UNCLEAR),
         ({"meta": {"a": 1}}, {"meta": {"a": 1, "b": 2}}, Likeness.UNCLEAR),
+        ({"meta": {"order": "o-1"}}, {"meta": {"order": "o-2"}}, Likeness.DIFFERENT),
+        ({"meta": {"order": "o-1"}}, {"meta": {}}, Likeness.DIFFERENT),
+        ({"meta": {"order": "o-1"}}, {"meta": {"order": "o-1", KEY: "t"}}, Likeness.SAME),
+        ({"meta": {"deep": {"a": 1}}}, {"meta": {"deep": {"a": 2}}}, Likeness.UNCLEAR),
+        ({"meta": {"order": "o-1"}}, {"meta": None}, Likeness.UNCLEAR),
     ],
 )
 def test_an_object_is_like_a_body_only_in_every_field(
@@ -56,6 +63,24 @@ def test_a_create_is_found_only_where_one_new_object_fits(
     page: list[Any], known: tuple[str, ...], finding: Finding, identifier: str | None
 ) -> None:
     verdict = findings.on_create(page, {"name": "A"}, 100, known)
+    assert (verdict.finding, verdict.identifier) == (finding, identifier)
+
+
+@pytest.mark.parametrize(
+    ("page", "finding", "identifier"),
+    [
+        ([], Finding.NOT_DONE, None),
+        ([{"id": "a", "meta": {KEY: "t"}}], Finding.DONE, "a"),
+        ([{"id": "a", "meta": {KEY: "t"}}, {"id": "copy", "meta": {KEY: "t"}}], Finding.DONE, "a"),
+        ([{"id": "a", "meta": {KEY: "other"}}], Finding.NOT_KNOWN, None),
+        ([{"id": "a"}], Finding.NOT_KNOWN, None),
+        (["a"], Finding.NOT_KNOWN, None),
+    ],
+)
+def test_a_tagged_create_is_found_by_its_tag_alone(
+    page: list[Any], finding: Finding, identifier: str | None
+) -> None:
+    verdict = findings.on_tagged(page, "t")
     assert (verdict.finding, verdict.identifier) == (finding, identifier)
 
 

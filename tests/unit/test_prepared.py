@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cbk_gateway.prepared import prepare, rate_lines, refusal_head
+from cbk_gateway.prepared import PreparedHit, answer_head, prepare, rate_lines
 
 RATES = {"RateLimit": '"tenant";r=7;t=1', "X-RateLimit-Remaining": "7"}
 FIELDS = (
@@ -23,23 +23,30 @@ LINE = "HTTP/1.1 200 OK"
 DATE = "Sun, 22 Nov 2026 19:00:00 GMT"
 
 
+def whole(
+    prepared: PreparedHit, age_s: int, name: str, rates: bytes, ttl_s: int, spent_s: float, date: str
+) -> bytes:
+    first, second, third, last = prepared.render(age_s, ttl_s, date)
+    return b"".join((first, name.encode(), second, rates, third, prepared.timing(spent_s), last))
+
+
 @pytest.mark.parametrize("missing", [(), ("Server-Timing",), tuple(RATES), (*RATES, "Server-Timing")])
 def test_what_was_said_is_said_again(missing: tuple[str, ...]) -> None:
     fields = [one for one in FIELDS if one[0] not in missing]
     rates = {} if "RateLimit" in missing else RATES
     prepared = prepare(LINE, fields, b"{}", rates)
     assert prepared is not None
-    assert prepared.head(3, "abc", rate_lines(rates), 57, 0.00025, DATE) == refusal_head(LINE, fields)
-    assert prepared.body == b"{}"
+    said = whole(prepared, 3, "abc", rate_lines(rates), 57, 0.0002505, DATE)
+    assert said == answer_head(LINE, fields) + b"{}"
 
 
 def test_the_gaps_take_new_values() -> None:
     prepared = prepare(LINE, FIELDS, b"{}", RATES)
     assert prepared is not None
-    head = prepared.head(4, "new", "RateLimit: other\r\n", 56, 0.001, "later").decode()
+    head = whole(prepared, 4, "new", b"RateLimit: other\r\n", 56, 0.0010005, "later").decode()
     for said in ("Age: 4\r\n", "X-Request-Id: new\r\n", "RateLimit: other\r\n", "; ttl=56\r\n", "dur=1.000"):
         assert said in head
-    assert head.endswith("Date: later\r\n\r\n")
+    assert head.endswith("Date: later\r\n\r\n{}")
     assert '"100%-{x}"' in head
 
 

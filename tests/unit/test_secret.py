@@ -35,10 +35,16 @@ def test_it_is_never_printed(way: str) -> None:
     assert VALUE[3:] not in shown
 
 
-def test_it_cannot_leave_its_process() -> None:
-    for leave in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError):
-            leave(SECRET)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_leaves_the_process_is_its_fingerprint(protocol: int) -> None:
+    octets = pickle.dumps({"key": SECRET, "tenant": Tenant("acme", "a", SECRET).key}, protocol)
+    assert VALUE[3:].encode() not in octets
+    assert pickle.loads(octets) == {"key": repr(SECRET), "tenant": repr(SECRET)}
+
+
+def test_a_copy_is_the_same_secret() -> None:
+    assert copy.copy(SECRET) is SECRET
+    assert copy.deepcopy([SECRET])[0] is SECRET
 
 
 def test_equal_secrets_are_equal_and_named_alike() -> None:

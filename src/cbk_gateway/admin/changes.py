@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 from aiohttp import web
 
-from cbk_gateway.admin import commands
+from cbk_gateway.admin import answers, commands
 from cbk_gateway.admin.operators import OPERATOR
 from cbk_gateway.admin.routes import Route
 from cbk_gateway.errors import BadRequest, Conflict, NotFound, Refusal, ServiceUnavailable
-from cbk_gateway.limits.inspection import QuotaStanding
+from cbk_gateway.limits.inspection import Filling, QuotaStanding
 from cbk_gateway.parties import Tenant
 from cbk_gateway.secret import Secret
 from cbk_gateway.store import StoreFault
@@ -37,32 +37,32 @@ class Changes:
 
     def routes(self) -> list[Route]:
         """Where they stand, the role each needs, and what each takes."""
-        route, nothing = self._route, commands.Nothing
+        row, nothing, named = self._route, commands.Nothing, answers.Named
+        of_tenant, of_quota = "/admin/tenants/{id}", "/admin/quotas/{id}"
         return [
-            route("/admin/tokens/mint", "admin", commands.Mint, self.mint),
-            route("/admin/tokens/revoke", "operator", commands.Revoke, self.revoke),
-            route("/admin/tokens/lift", "operator", commands.Lift, self.lift),
-            route("/admin/tenants", "admin", commands.CreateTenant, self.create_tenant),
-            route("/admin/tenants/{id}/disable", "operator", nothing, self.disable),
-            route("/admin/tenants/{id}/enable", "operator", nothing, self.enable),
-            route("/admin/tenants/{id}/delete", "admin", nothing, self.delete),
-            route("/admin/tenants/{id}/key/rotate", "admin", commands.NewKey, self.rotate),
-            route("/admin/tenants/{id}/key/promote", "admin", nothing, self.promote),
-            route("/admin/tenants/{id}/key/drop", "admin", nothing, self.drop),
-            route("/admin/limits/{id}/reset", "operator", commands.ResetLimit, self.reset_limit),
-            route(
-                "/admin/quotas/{id}/grant", "operator", commands.GrantQuota, self.grant_quota, QuotaStanding
+            row("/admin/tokens/mint", "admin", commands.Mint, self.mint, answers.MintedToken),
+            row("/admin/tokens/revoke", "operator", commands.Revoke, self.revoke, named),
+            row("/admin/tokens/lift", "operator", commands.Lift, self.lift, named),
+            row("/admin/tenants", "admin", commands.CreateTenant, self.create_tenant, named),
+            row(of_tenant + "/disable", "operator", nothing, self.disable, named),
+            row(of_tenant + "/enable", "operator", nothing, self.enable, named),
+            row(of_tenant + "/delete", "admin", nothing, self.delete, named),
+            row(of_tenant + "/key/rotate", "admin", commands.NewKey, self.rotate, named),
+            row(of_tenant + "/key/promote", "admin", nothing, self.promote, named),
+            row(of_tenant + "/key/drop", "admin", nothing, self.drop, named),
+            row("/admin/keys/reseal", "admin", nothing, self.reseal, answers.Resealed),
+            row(
+                "/admin/limits/{id}/reset", "operator", commands.ResetLimit, self.reset_limit, answers.Filled
             ),
-            route(
-                "/admin/quotas/{id}/reset", "operator", commands.ResetQuota, self.reset_quota, QuotaStanding
-            ),
-            route("/admin/cache/purge", "operator", commands.Purge, self.purge),
-            route("/admin/log-level", "operator", commands.LogLevel, self.log_level),
-            route("/admin/reload", "operator", nothing, self.reload),
+            row(of_quota + "/grant", "operator", commands.GrantQuota, self.grant_quota, QuotaStanding),
+            row(of_quota + "/reset", "operator", commands.ResetQuota, self.reset_quota, QuotaStanding),
+            row("/admin/cache/purge", "operator", commands.Purge, self.purge, answers.Purged),
+            row("/admin/log-level", "operator", commands.LogLevel, self.log_level, answers.Level),
+            row("/admin/reload", "operator", nothing, self.reload, answers.TenantsRead),
         ]
 
     @staticmethod
-    def _route(path: str, role: str, command: type[C], change: Change[C], gives: type | None = None) -> Route:
+    def _route(path: str, role: str, command: type[C], change: Change[C], gives: type) -> Route:
         async def answer(request: web.Request) -> web.Response:
             asked = await commands.parsed(request, command)
             try:
@@ -150,7 +150,7 @@ class Changes:
         """Give a tenant a next key."""
 
         async def begin(tenant_id: str) -> object:
-            return await self._operations.begin_rotation(tenant_id, Secret(command.key))
+            return await self._operations.begin_rotation(tenant_id, Secret(command.key), command.expires_at)
 
         return await self._on_tenant(request, "key.rotate", begin)
 
@@ -162,13 +162,20 @@ class Changes:
         """Give the next key up."""
         return await self._on_tenant(request, "key.drop", self._operations.drop)
 
+    async def reseal(self, request: web.Request, _: commands.Nothing) -> Answer:
+        """Seal stored keys again that are under an older master key, which then can be taken out."""
+        await self._record(request, "keys.reseal")
+        return {"resealed": await self._operations.reseal()}
+
     # Limits, cache, logs
 
     async def reset_limit(self, request: web.Request, command: commands.ResetLimit) -> Answer:
         """Fill a tenant's buckets."""
         tenant = self._tenant(request.match_info["id"])
-        await self._record(request, "limit.reset", tenant=tenant.id, policy=command.policy)
-        return {"filled": list(await self._gateway.parts.limiter.reset(tenant, command.policy))}
+        also = command.model_dump(exclude_defaults=True, exclude={"policy"})
+        await self._record(request, "limit.reset", tenant=tenant.id, policy=command.policy, **also)
+        filling = Filling(**command.model_dump())
+        return {"filled": list(await self._gateway.parts.limiter.reset(tenant, filling))}
 
     async def grant_quota(self, request: web.Request, command: commands.GrantQuota) -> Answer:
         """Let a tenant use more in the present period."""
@@ -187,9 +194,11 @@ class Changes:
 
     async def purge(self, request: web.Request, command: commands.Purge) -> Answer:
         """Forget an account's answers."""
-        await self._record(request, "cache.purge", account=command.account, types=list(command.types))
-        await self._gateway.parts.cache.purge(command.account, frozenset(command.types) or None)
-        return {"account": command.account, "types": list(command.types) or "all"}
+        about = {"account": command.account, "types": list(command.types), "id": command.id}
+        await self._record(request, "cache.purge", **about)
+        cache = self._gateway.parts.cache
+        dropped = await cache.purge(command.account, frozenset(command.types), command.id)
+        return {**about, "types": list(command.types) or "all", "dropped": dropped}
 
     async def log_level(self, request: web.Request, command: commands.LogLevel) -> Answer:
         """Change how much is logged."""

@@ -74,6 +74,9 @@ class NewKey(Command):
     """The key a tenant's rotation moves to."""
 
     key: Annotated[str, Field(min_length=8, max_length=4096)] = Field(description="The upstream secret key.")
+    expires_at: int | None = Field(
+        None, ge=0, le=10**11, description="When it stops working, in epoch seconds, to be warned in time."
+    )
 
 
 class CreateTenant(Command):
@@ -89,6 +92,11 @@ class ResetLimit(Command):
     """Buckets to fill."""
 
     policy: Name | None = Field(None, description="Name of one rate; all of the tenant's when unset.")
+    subject: Annotated[str, Field(min_length=1, max_length=1024)] | None = Field(
+        None, description="Also the bucket of this token subject."
+    )
+    account: bool = Field(False, description="Also the bucket over all tenants of the upstream account.")
+    overall: bool = Field(False, description="Also the bucket over everybody.")
 
 
 class GrantQuota(Command):
@@ -109,6 +117,9 @@ class Purge(Command):
 
     account: Name = Field(description="The upstream account.")
     types: tuple[ResourceType, ...] = Field((), description="Resource types; all when empty.")
+    id: Name | None = Field(
+        None, description="Only answers of these types that name this id, in path, query or body."
+    )
 
 
 class LogLevel(Command):

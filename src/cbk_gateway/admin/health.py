@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PROBE_EVERY_S: Final = 1.0
 """Readiness is asked often and by many; the upstream is asked at most this often."""
+MOST_PROBLEMS: Final = 20
+"""Problems of the tenants' sources that are told; each names a file, a row or a reference, never a secret."""
 
 
 async def alive(_: web.Request) -> web.Response:
@@ -30,7 +32,7 @@ class Readiness:
         self._probing = asyncio.Lock()
 
     async def answer(self, _: web.Request) -> web.Response:
-        """Store, upstream and journal, each by name."""
+        """Store, upstream and journal, each by name; beside them what is wrong and serves all the same."""
         gateway = self._gateway
         checks = {
             "store": await self._store_answers(),
@@ -44,6 +46,7 @@ class Readiness:
             "status": "ready" if is_ready else "not ready",
             "checks": detail,
             "keys_refused": list(gateway.parts.credentials.unhealthy()),
+            "problems": [str(problem) for problem in gateway.directory.problems()[:MOST_PROBLEMS]],
         }
         return web.json_response(body, status=200 if is_ready else 503)
 

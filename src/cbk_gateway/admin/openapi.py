@@ -41,9 +41,11 @@ _FAULTS: Final = {
     "403": "The operator's role is not enough.",
     "404": "There is no such thing.",
     "409": "It cannot be done as things stand.",
+    "413": "The body is larger than any change.",
+    "500": "The gateway failed to answer; its log says why.",
     "503": "The store or the journal is away.",
 }
-_ONLY_OF_CHANGES: Final = "409"
+_ONLY_OF_CHANGES: Final = {"409", "413"}
 _PATH_PARAMETERS: Final = {
     "id": "Id of the tenant.",
     "request_id": "The `X-Request-Id` of an answer.",
@@ -89,7 +91,7 @@ def _operation(row: Route) -> dict[str, Any]:
     faults = {
         status: {"description": text, "content": _json({"$ref": "#/components/schemas/Error"})}
         for status, text in _FAULTS.items()
-        if status != _ONLY_OF_CHANGES or row.command is not None
+        if status not in _ONLY_OF_CHANGES or row.command is not None
     }
     given = {"$ref": _REFERENCE.format(model=row.gives.__name__)} if row.gives else {"type": "object"}
     operation: dict[str, Any] = {

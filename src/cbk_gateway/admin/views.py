@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import orjson
 from aiohttp import web
 
+from cbk_gateway.admin.answers import AuditPage, Explained, Items, Named
 from cbk_gateway.admin.routes import Answering, Route
 from cbk_gateway.audit import JournalFault
-from cbk_gateway.audit.search import Query, Story, page, show
+from cbk_gateway.audit.index import passed_over
+from cbk_gateway.audit.search import Page, Query, Story, page, show
 from cbk_gateway.errors import BadRequest, NotFound, ServiceUnavailable
-from cbk_gateway.explaining import explained
+from cbk_gateway.explaining import EVERYBODY, explained
 from cbk_gateway.limits.inspection import LimitsStanding
+from cbk_gateway.operation import canonical
 from cbk_gateway.parties import Tenant
 from cbk_gateway.store import StoreFault
 from cbk_gateway.tenancy.operations import TenantOperations
@@ -59,19 +62,24 @@ class Views:
         asked = {
             "method": "GET unless given.",
             "path": "With its query.",
-            "tenant": "Whose rights to look at.",
+            "tenant": "Whose rights to look at; `*` for everybody's.",
+            "scope": "What a token of theirs may do, with blanks between; without it tokens are left out.",
         }
-        kept = {"account": "The upstream account.", "type": "Only this type.", "id": "Only about this id."}
+        kept = {
+            "account": "The upstream account.",
+            "type": "Only answers of this type.",
+            "id": "Only answers that name this id, in path, query or body.",
+        }
         return [
-            _route("/admin/tenants", self.tenants),
-            _route("/admin/tenants/{id}", self.tenant),
+            _route("/admin/tenants", self.tenants, gives=Items),
+            _route("/admin/tenants/{id}", self.tenant, gives=Named),
             _route("/admin/settings", self.settings),
-            _route("/admin/explain", self.explain, asked, {"path"}),
-            _route("/admin/tokens/revocations", self.revocations),
+            _route("/admin/explain", self.explain, asked, {"path"}, gives=Explained),
+            _route("/admin/tokens/revocations", self.revocations, gives=Items),
             _route("/admin/limits/{id}", self.limits, gives=LimitsStanding),
-            _route("/admin/cache", self.cache, kept, {"account"}),
-            _route("/admin/audit", self.audit, _AUDIT_QUERY),
-            _route("/admin/audit/{request_id}", self.audit_story),
+            _route("/admin/cache", self.cache, kept, {"account"}, gives=Items),
+            _route("/admin/audit", self.audit, _AUDIT_QUERY, gives=AuditPage),
+            _route("/admin/audit/{request_id}", self.audit_story, gives=Items),
         ]
 
     async def tenants(self, _: web.Request) -> web.Response:
@@ -90,14 +98,17 @@ class Views:
         return _json(settings)
 
     async def explain(self, request: web.Request) -> web.Response:
-        """What a request would be: `?method=GET&path=/api/v1/bot/list&tenant=acme`."""
+        """What a request would be, and who may do it: `?method=GET&path=/api/v1/bot/list&tenant=acme`."""
         path = request.query.get("path")
         if path is None:
             raise BadRequest("Give `path`, and `method` and `tenant` if you like.")
         name = request.query.get("tenant")
-        tenant = self._tenant(name) if name is not None else None
-        settings = self._gateway.loaded.settings
-        return _json(explained(request.query.get("method", "GET"), path, tenant, settings.cache))
+        tenant = self._tenant(name) if name not in {None, EVERYBODY} else None
+        everybody = self._gateway.parts.registry.all().values() if name == EVERYBODY else ()
+        scope = request.query.get("scope")
+        scopes = scope.split() if scope is not None else None
+        cache, method = self._gateway.loaded.settings.cache, request.query.get("method", "GET")
+        return _json(explained(method, path, tenant, cache, scopes=scopes, everybody=everybody))
 
     async def revocations(self, _: web.Request) -> web.Response:
         """The revocations in force, newest first."""
@@ -110,13 +121,13 @@ class Views:
         return _json(asdict(await _of_store(self._gateway.parts.limiter.show(tenant))))
 
     async def cache(self, request: web.Request) -> web.Response:
-        """What is remembered of an account: `?account=acme&type=bot&id=bot_1`."""
-        account = request.query.get("account")
+        """What is remembered of an account: `?account=acme&type=bot&id=bot_1`; 1000 answers at most."""
+        account, kind = request.query.get("account"), request.query.get("type")
         if account is None:
             raise BadRequest("Give `account`.")
-        kept = await _of_store(self._gateway.parts.cache.show(account))
-        wanted, identifier = request.query.get("type"), request.query.get("id")
-        found = [one for one in kept if _is_about(one.label, wanted, identifier)]
+        types = frozenset({canonical(kind)}) if kind is not None else frozenset[str]()
+        cache = self._gateway.parts.cache
+        found = await _of_store(cache.show(account, types, request.query.get("id"), limit=_MAX_PAGE))
         return _json({"items": [asdict(one) for one in found]})
 
     async def audit(self, request: web.Request) -> web.Response:
@@ -131,14 +142,14 @@ class Views:
             )
         query = replace(Query(), **words)
         try:
-            found = await _of_journal(page, self._journal_folder, query, limit=limit, cursor=cursor)
+            found = await _of_journal(_page, self._journal_folder, query, limit=limit, cursor=cursor)
         except ValueError as fault:
             raise BadRequest(f"{fault}.") from None
         return _json({"items": [one.fields for one in found.records], "cursor": found.cursor})
 
     async def audit_story(self, request: web.Request) -> web.Response:
         """Everything about one request: intent, outcome, verdict."""
-        stories = await _of_journal(show, self._journal_folder, request.match_info["request_id"])
+        stories = await _of_journal(_story, self._journal_folder, request.match_info["request_id"])
         if not stories:
             raise NotFound("The journal knows no such request.")
         return _json({"items": [story_fields(one) for one in stories]})
@@ -187,6 +198,14 @@ async def _of_store(asked: Awaitable[T]) -> T:
         raise ServiceUnavailable(f"{fault}.") from None
 
 
+def _page(folder: Path, query: Query, *, limit: int, cursor: str | None) -> Page:
+    return page(folder, query, limit=limit, cursor=cursor, without=passed_over(folder, query))
+
+
+def _story(folder: Path, request_id: str) -> list[Story]:
+    return show(folder, request_id, without=passed_over(folder, Query(request_id=request_id)))
+
+
 async def _of_journal(read: Callable[..., T], *place: object, **how: object) -> T:
     """Read the journal's files beside the loop."""
     try:
@@ -199,13 +218,6 @@ def _page_size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MAX_PAGE:
         raise BadRequest(f"`limit` is a number from 1 to {_MAX_PAGE}.")
     return int(text)
-
-
-def _is_about(label: str, wanted: str | None, identifier: str | None) -> bool:
-    """Whether an entry is of a type and names an id; its label reads `bot /bot/bot_1/fetch`."""
-    resource, _, target = label.partition(" ")
-    path = target.partition("?")[0]
-    return wanted in {None, resource} and (identifier is None or identifier in path.split("/"))
 
 
 def _json(document: object) -> web.Response:

@@ -12,6 +12,12 @@ writer.py     the thread of group commits
 recovery.py   what a dead process left
 startup.py    going on after it
 journal.py    the face towards the pipeline
+tag.py        the mark by which a create is found again
+resolver.py   what became of writes whose outcome is unknown
+reading.py, search.py, index.py    finding records
+export.py, parquet.py              records for other tools
+verify.py, walk.py                 proof
+retention.py, tombstone.py, upkeep.py, sinks/    what is done beside
 """
 
 from cbk_gateway.audit.act import Act, Outcome, Result

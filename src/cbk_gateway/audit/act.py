@@ -6,7 +6,6 @@ Values only. How they become lines is `record.py`'s business, how their bodies a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -46,6 +45,7 @@ class Act:
         key_version: Name of that key's version.
         body_sha256: Hex digest of the raw request body; None while it is streamed.
         body_bytes: Size of the request body, None when not known yet.
+        tag: The tag that was put into the body on its way upstream, if any; see `tag.py`.
         body: The raw body, when a redacted form is to be kept; None keeps none.
         content_type: Media type of the request.
         trace_id: Trace id of the request, if traced.
@@ -69,6 +69,7 @@ class Act:
     key_version: str | None = None
     body_sha256: str | None = None
     body_bytes: int | None = None
+    tag: str | None = None
     body: bytes | None = field(default=None, repr=False)
     content_type: str | None = None
     trace_id: str | None = None
@@ -97,7 +98,6 @@ class Outcome:
         stream_end: For streams: "complete", "truncated", or another word; None otherwise.
         tokens: Model tokens the answer reported, or None.
         body: The answer's raw body, when a redacted form is to be kept.
-        extra: Further small values for special cases.
     """
 
     result: str
@@ -117,4 +117,3 @@ class Outcome:
     stream_end: str | None = None
     tokens: int | None = None
     body: bytes | None = field(default=None, repr=False)
-    extra: Mapping[str, object] | None = None

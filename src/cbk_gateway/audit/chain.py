@@ -15,6 +15,7 @@ Pure functions; files and keys at rest are elsewhere.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import re
@@ -74,7 +75,7 @@ def seal(body: bytes, head: Head, mac_key: bytes, sign: Sign | None = None) -> t
     """
     seq = head.seq + 1
     stem = b'%b,"seq":%d,"prev":"%b"' % (body[:-1], seq, head.digest.encode())
-    mac = hmac.digest(mac_key, stem, "sha256").hex()[:32]
+    mac = _mac(mac_key, stem)
     stem = b'%b,"mac":"%b"' % (stem, mac.encode())
     if sign is not None:
         stem = b'%b,"sig":"%b"' % (stem, sign(signed_message(stem)).hex().encode())
@@ -109,7 +110,20 @@ def is_intact(line: bytes, link: Link) -> bool:
 def is_ours(line: bytes, link: Link, mac_key: bytes) -> bool:
     """Whether the line was made by a holder of the key."""
     stem = line[: -_HASH_FIELD - (_SIG_FIELD if link.sig else 0) - _MAC_FIELD]
-    return hmac.compare_digest(hmac.digest(mac_key, stem, "sha256").hex()[:32], link.mac)
+    return hmac.compare_digest(_mac(mac_key, stem), link.mac)
+
+
+def _mac(key: bytes, stem: bytes) -> str:
+    # Not `hmac.digest`: it gives up the interpreter lock on every call, and beside a busy event loop that
+    # makes a record cost three times as much. A copy of a keyed state does not, and is quicker alone too.
+    keyed = _keyed(key).copy()
+    keyed.update(stem)
+    return keyed.hexdigest()[:32]
+
+
+@functools.lru_cache(maxsize=8)
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
 
 
 def message_of(line: bytes) -> bytes:

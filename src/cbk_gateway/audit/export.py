@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 
 from cbk_gateway import __version__
-from cbk_gateway.audit.record import FIELDS
+from cbk_gateway.audit.record import FIELDS, STRUCTURE_FIELDS
 from cbk_gateway.audit.search import Record
 
 OCSF_VERSION: Final = "1.3.0"
@@ -28,11 +28,33 @@ _ACTIVITIES: Final = {
     "delete": _DELETE, "revoke": _DELETE,
 }  # fmt: skip
 _NAMES: Final = {_CREATE: "Create", _READ: "Read", _UPDATE: "Update", _DELETE: "Delete", _OTHER: "Other"}
-_MAPPED: Final = frozenset(
-    ["time", "kind", "request_id", "tenant", "subject", "token_id", "issuer", "client", "user_agent",
-     "operation", "resource", "action", "ids", "method", "path", "account", "status", "failure", "duration_s",
-     "trace_id", "seq", "hash", "result", "answer_ids"]
-)  # fmt: skip
+OCSF_PLACES: Final = {
+    "time": "time",
+    "kind": "metadata.log_name",
+    "request_id": "metadata.correlation_uid",
+    "seq": "metadata.sequence",
+    "hash": "metadata.uid",
+    "tenant": "metadata.tenant_uid",
+    "subject": "actor.user.uid",
+    "account": "actor.user.account.uid",
+    "token_id": "actor.session.uid",
+    "issuer": "actor.session.issuer",
+    "client": "src_endpoint.ip",
+    "operation": "api.operation",
+    "status": "api.response.code",
+    "failure": "api.response.error",
+    "reason": "api.response.message",
+    "method": "http_request.http_method",
+    "path": "http_request.url.path",
+    "user_agent": "http_request.user_agent",
+    "action": "activity_id",
+    "resource": "resources.type",
+    "ids": "resources.uid",
+    "answer_ids": "resources.uid",
+    "result": "status_detail",
+    "duration_s": "duration",
+}
+"""Where a field goes in an event; every other field keeps its name under `unmapped`."""
 
 TABLE_COLUMNS: Final = (
     "time",
@@ -95,7 +117,7 @@ def ocsf(record: Record) -> dict[str, object]:
         ),
         "src_endpoint": {"ip": get("client")},
         "resources": [{"type": get("resource"), "uid": one} for one in record.ids()],
-        "unmapped": {name: value for name, value in record.fields.items() if name not in _MAPPED},
+        "unmapped": {name: value for name, value in record.fields.items() if name not in OCSF_PLACES},
     }
     duration = get("duration_s")
     if isinstance(duration, int | float):
@@ -141,6 +163,12 @@ def table_row(record: Record) -> tuple[str, ...]:
         text("status"),
         text("request_id"),
     )
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """Every field of a record: its name, what it means, and where it goes in an OCSF event."""
+    fields = {**FIELDS, **{name: f"Journal: {text}" for name, text in STRUCTURE_FIELDS.items()}}
+    return [(name, text, OCSF_PLACES.get(name, f"unmapped.{name}")) for name, text in fields.items()]
 
 
 def _status(record: Record) -> tuple[int, str]:

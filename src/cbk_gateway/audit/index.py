@@ -1,31 +1,33 @@
 """An index beside the journal: which sealed segment holds which tenant, subject, id and request.
 
 SQLite, in a file outside the journal, built and extended by readers; the write path knows nothing of it
-and it may be deleted at any time. It narrows a search down to segments; the segments remain the truth.
+and it may be deleted at any time. It says which segments a search may pass over; the segments remain the
+truth, and those it does not know are read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from cbk_gateway.audit.reading import SegmentFile, parse, segments, workers
-from cbk_gateway.audit.search import Query, Record, search_files
+from cbk_gateway.audit.chain import take_apart
+from cbk_gateway.audit.reading import UNREADABLE, SegmentFile, parse, segments, workers
+from cbk_gateway.audit.search import Query, Record
 
 _SCHEMA: Final = """
 create table if not exists segment (
     id integer primary key, worker text not null, number integer not null,
-    first_time text not null, last_time text not null, unique (worker, number)
+    header text not null, first_time text not null, last_time text not null, unique (worker, number)
 );
 create table if not exists entry (
     key integer not null, segment integer not null, primary key (key, segment)
 ) without rowid;
 """
+_KNOWN: Final = "select worker, number, header from segment"
 _NAMED: Final = ("tenant", "subject", "request_id")
 
 
@@ -39,7 +41,7 @@ class JournalIndex:
 
     def __init__(self, directory: Path, path: Path | None = None) -> None:
         self._directory = directory
-        self._path = path if path is not None else directory.with_name(directory.name + ".index.sqlite")
+        self._path = path if path is not None else index_path(directory)
         self._database = sqlite3.connect(self._path)
         self._database.executescript(_SCHEMA)
 
@@ -60,26 +62,29 @@ class JournalIndex:
 
         The newest segment of a chain may still grow, so it is left out.
         """
-        known = set(self._database.execute("select worker, number from segment"))
+        known = {(worker, number): header for worker, number, header in self._database.execute(_KNOWN)}
         added = 0
         for folder in workers(self._directory):
             for file in segments(folder)[:-1]:
-                if (file.worker, file.number) not in known:
+                if known.get((file.worker, file.number)) != _header_of(file):
                     self._add(file)
                     added += 1
         return added
 
-    def search(self, query: Query) -> Iterator[Record]:
-        """Matching records, chain by chain: the indexed segments that may hold any, and all others."""
-        candidates = self._candidates(query)
-        known = set(self._database.execute("select worker, number from segment"))
-        files = [
-            file
+    def without(self, query: Query) -> frozenset[tuple[str, int]]:
+        """The segments that hold nothing of what is looked for, by worker and number.
+
+        A segment counts as known only while it is the one that was indexed: a journal may have been begun
+        anew under an index that stayed.
+        """
+        known = {(worker, number): header for worker, number, header in self._database.execute(_KNOWN)}
+        empty = known.keys() - self._candidates(query)
+        return frozenset(
+            (file.worker, file.number)
             for folder in workers(self._directory)
             for file in segments(folder)
-            if (file.worker, file.number) in candidates or (file.worker, file.number) not in known
-        ]
-        yield from search_files(files, query)
+            if (file.worker, file.number) in empty and _header_of(file) == known[file.worker, file.number]
+        )
 
     def _candidates(self, query: Query) -> set[tuple[str, int]]:
         text = ["select worker, number from segment where last_time >= ? and first_time < ?"]
@@ -103,11 +108,36 @@ class JournalIndex:
             keys.update(_hashed(f"id\0{one}") for one in record.ids())
         with self._database, closing(self._database.cursor()) as cursor:
             cursor.execute(
-                "insert into segment (worker, number, first_time, last_time) values (?, ?, ?, ?)",
-                (file.worker, file.number, first, last),
+                "insert or replace into segment (worker, number, header, first_time, last_time) "
+                "values (?, ?, ?, ?, ?)",
+                (file.worker, file.number, _header_of(file), first, last),
             )
             segment = cursor.lastrowid
             cursor.executemany("insert into entry values (?, ?)", ((key, segment) for key in sorted(keys)))
+
+
+def _header_of(file: SegmentFile) -> str:
+    """The hash of a segment's first record, which no other segment has; empty where it cannot be read."""
+    with suppress(*UNREADABLE):
+        link = take_apart(next(file.lines(), b""))
+        return link.digest if link is not None else ""
+    return ""
+
+
+def index_path(directory: Path) -> Path:
+    """Where the index of a journal is, when there is one."""
+    return directory.with_name(directory.name + ".index.sqlite")
+
+
+def passed_over(directory: Path, query: Query) -> frozenset[tuple[str, int]]:
+    """As `JournalIndex.without`; nothing where there is no index, or none that can be read."""
+    if not index_path(directory).exists():
+        return frozenset()
+    try:
+        with JournalIndex(directory) as index:
+            return index.without(query)
+    except sqlite3.Error:
+        return frozenset()
 
 
 def _hashed(key: str) -> int:

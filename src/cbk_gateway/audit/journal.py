@@ -24,6 +24,8 @@ from cbk_gateway.audit.writer import DURABLE, Entry, JournalWriter
 from cbk_gateway.errors import AuditUnavailable
 
 REFUSED: Final = "refused"
+NOT_MADE: Final = "not_made"
+"""The result of a change whose record came too late."""
 STOP_PATIENCE_S: Final = 5.0
 _WORKER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _log = structlog.get_logger(__name__)
@@ -68,7 +70,7 @@ class Intent:
             AuditUnavailable: It was not within the deadline; the outcome stays queued.
         """
         if self._is_closed:
-            await self._journal._put_durably(b"")  # noqa: SLF001 - the journal's own handle
+            await self._journal.flushed()
 
 
 class Journal:
@@ -185,12 +187,37 @@ class Journal:
         writer.put(Entry(self._format.note(kind, fields), is_droppable=droppable), ring=False)
 
     async def record(self, kind: str, fields: Mapping[str, object]) -> None:
-        """Write a record and wait until it is durable: administrative acts, configuration changes.
+        """Make the record of a change durable before the change is made: what operators do.
+
+        A change that is refused leaves no record, or, where its record was being written when the deadline
+        passed, a second one with the same `record_id` that takes it back.
 
         Raises:
-            AuditUnavailable: It was not durable within the deadline (it stays queued).
+            AuditUnavailable: It could not be made durable within the deadline; nothing may be changed.
         """
-        await self._put_durably(self._format.note(kind, fields))
+        verdict, writer = self._trouble_now(), self._writer
+        if verdict is None and writer is not None:
+            self._count += 1
+            named = {**fields, "record_id": f"{self._run}-{self._count:x}"}
+            entry = Entry(self._format.note(kind, named), asyncio.get_running_loop().create_future())
+            verdict = await self._put_change(writer, entry, kind, named)
+        if verdict != DURABLE:
+            raise self._refusal(verdict or "stopped")
+
+    async def flushed(self) -> None:
+        """Wait until everything handed over before is on disk.
+
+        Raises:
+            AuditUnavailable: It was not within the deadline; it stays queued.
+        """
+        writer = self._writer
+        if writer is None:
+            raise self._refusal("stopped")
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        writer.put(Entry(b"", future), ring=True)
+        verdict = await self._within_deadline(future)
+        if verdict != DURABLE:
+            raise self._refusal(verdict)
 
     @property
     def is_healthy(self) -> bool:
@@ -261,16 +288,19 @@ class Journal:
         finally:
             self._waiting -= 1
 
-    async def _put_durably(self, body: bytes) -> None:
-        """Queue a record, or with an empty body a mere barrier, and wait until all up to it is durable."""
-        writer = self._writer
-        if writer is None:
-            raise self._refusal("stopped")
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        writer.put(Entry(body, future), ring=True)
-        verdict = await self._within_deadline(future)
-        if verdict != DURABLE:
-            raise self._refusal(verdict)
+    async def _put_change(
+        self, writer: JournalWriter, entry: Entry, kind: str, fields: Mapping[str, object]
+    ) -> str:
+        writer.put(entry, ring=True)
+        verdict = "cancelled"
+        try:
+            if entry.future is not None:
+                verdict = await self._within_deadline(entry.future)
+        finally:
+            if verdict in {"cancelled", "deadline"} and not writer.withdraw(entry):
+                # The thread has it in hand: it may become durable any moment.
+                self.note(kind, {**fields, "result": NOT_MADE, "reason": f"audit_{verdict}"})
+        return verdict
 
     async def _within_deadline(self, future: asyncio.Future[str]) -> str:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ import gzip
 import heapq
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +103,13 @@ def parse(line: bytes) -> dict[str, object] | None:
     return record if isinstance(record, dict) else None
 
 
-def raw_lines(directory: Path, *, since: str | None = None, newest_first: bool = False) -> Iterator[bytes]:
+def raw_lines(
+    directory: Path,
+    *,
+    since: str | None = None,
+    newest_first: bool = False,
+    without: Container[tuple[str, int]] = (),
+) -> Iterator[bytes]:
     """Every line of a journal, all workers merged by time.
 
     Args:
@@ -111,8 +117,16 @@ def raw_lines(directory: Path, *, since: str | None = None, newest_first: bool =
         since: Leave out segments that ended before this time (RFC 3339, UTC), where that can be told
             from the segments' first lines.
         newest_first: Whole segments are read from their end towards their beginning.
+        without: Segments to pass over, by worker and number.
     """
-    streams = [_worker_lines(segments(folder), since, newest_first) for folder in workers(directory)]
+    streams = [
+        _worker_lines(
+            [file for file in segments(folder) if (file.worker, file.number) not in without],
+            since,
+            newest_first,
+        )
+        for folder in workers(directory)
+    ]
     yield from heapq.merge(*streams, key=time_of, reverse=newest_first)
 
 

@@ -20,7 +20,7 @@ from cbk_gateway.parties import RunAsForm
 
 FIELDS: Final[dict[str, str]] = {
     "time": "When the record was made: UTC, RFC 3339 with microseconds. First, so that tools can cut it.",
-    "kind": "intent, outcome, verdict, refused, admin, config, segment, checkpoint, seal or tombstone.",
+    "kind": "intent, outcome, verdict, refused, replayed, admin, config, segment, checkpoint or seal.",
     "intent": "Name of one intent; the outcome and verdict of the same write carry it too.",
     "request_id": "The gateway's request id, as the client saw it in X-Request-Id.",
     "trace_id": "Trace id of the request (W3C Trace Context), if it was traced.",
@@ -46,10 +46,12 @@ FIELDS: Final[dict[str, str]] = {
     "key_version": "Name of that key's version.",
     "content_type": "Media type of the request body.",
     "request_bytes": "Size of the request body.",
-    "request_sha256": "SHA-256 of the raw request body, hex.",
+    "request_sha256": "SHA-256 of the raw request body as the client sent it, hex.",
+    "tag": "What the key `cbkGatewayWrite` holds that was added to the body's `meta`; absent without one.",
     "body": "Redacted body, where the tenant keeps bodies.",
     "digest_key": "Version of the key that made the digests in this record.",
-    "result": "answered, not_sent, unknown or aborted_by_client.",
+    "result": "answered, not_sent, unknown or aborted_by_client; of a verdict happened, did_not_happen or "
+    "undecidable; of an admin record that is taken back not_made.",
     "reason": "A short word: why it was refused, or not answered.",
     "status": "HTTP status the client got.",
     "upstream_status": "HTTP status of the upstream, where it differs.",
@@ -63,9 +65,29 @@ FIELDS: Final[dict[str, str]] = {
     "invalidated": "Types whose cached answers were dropped; * for all.",
     "stream_end": "For streams: complete, truncated or another word.",
     "tokens": "Model tokens the answer reported.",
-    "extra": "Small further values of the special case.",
     "omitted": "Names of the parts left out to keep the record within its bound.",
-    "what": "What an administrative record is about.",
+    "what": "What a record of the gateway's own, or of its configuration, is about.",
+    "first_request_id": "On replayed: the request whose answer was given again.",
+    "operator": "On admin: name of the operator.",
+    "change": "On admin: what was changed, such as tenant.disable.",
+    "record_id": "Name of an admin record; one that takes it back, with result not_made, has it too.",
+    "expires_at": "On admin: when a minted token ends, epoch seconds.",
+    "issued_before": "On admin: tokens older than this were revoked, epoch seconds.",
+    "note": "On admin: why, in the operator's words.",
+    "revocation": "On admin: id of a revocation that was lifted.",
+    "policy": "On admin: the rate that was reset; all of the tenant's when absent.",
+    "quota": "On admin: the quota that was changed.",
+    "amount": "On admin: how much was granted.",
+    "types": "On admin: types whose cached answers were purged; all when empty.",
+    "id": "On admin: the object whose cached answers alone were purged.",
+    "level": "On admin: the log level from then on.",
+    "before": "On admin: the log level until then.",
+    "version": "On config: the gateway's version, or that of the tenants' registry.",
+    "settings_sha256": "On config: SHA-256 of the settings in force, which hold references and no secrets.",
+    "tenants": "On config: how many tenants there were.",
+    "added": "On config: tenants that were added, at most 100 named; likewise the next two.",
+    "changed": "On config: tenants that were changed.",
+    "removed": "On config: tenants that were removed.",
     "batch": "On the first record of a group commit: its number since the start. All before it was synced.",
     "seq": "Number of the record in its worker's chain, from 1, without gaps.",
     "prev": "The hash of the record before it, across segments.",
@@ -94,7 +116,7 @@ STRUCTURE_FIELDS: Final[dict[str, str]] = {
 """Fields of the journal's own records: segment, checkpoint and seal."""
 
 _NOTE_NAMES: Final = {"client_address": "client"}
-_GIVES_WAY: Final = ("body", "extra", "query", "scopes", "user_agent", "answer_ids", "ids", "path")
+_GIVES_WAY: Final = ("body", "query", "scopes", "user_agent", "answer_ids", "ids", "path")
 _ALWAYS_KEPT: Final = ("time", "kind", "intent", "request_id", "tenant", "operation", "result", "reason")
 _MAX_TEXT: Final = 1024
 
@@ -187,6 +209,8 @@ class RecordFormat:
             fields["request_bytes"] = act.body_bytes
         if act.body_sha256 is not None:
             fields["request_sha256"] = act.body_sha256
+        if act.tag is not None:
+            fields["tag"] = act.tag
         if act.run_as is not None or operation.query or act.body is not None:
             self._add_digested(fields, act)
         return self._encode(fields)
@@ -213,8 +237,6 @@ class RecordFormat:
             tenant, resource = str(origin.get("tenant", "")), str(origin.get("resource", ""))
             fields["body"] = self._redactor.body(tenant, resource, outcome.body)
             fields["digest_key"] = self._key_version
-        if outcome.extra:
-            fields["extra"] = outcome.extra
         return self._encode(fields)
 
     def note(self, kind: str, details: Mapping[str, object]) -> bytes:

@@ -7,7 +7,7 @@ journal (`index.py`), if there is one. Lines are first sifted as bytes, and only
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Final
 
 import orjson
 
-from cbk_gateway.audit.reading import MAX_LINE_BYTES, SegmentFile, parse, raw_lines, segments, workers
+from cbk_gateway.audit.reading import MAX_LINE_BYTES, parse, raw_lines, segments, workers
 
 STRUCTURE: Final = frozenset({"segment", "checkpoint", "seal"})
 """Kinds that speak of the journal itself; left out unless asked for."""
@@ -121,30 +121,35 @@ class Page:
     cursor: str | None
 
 
-def search(directory: Path, query: Query, *, newest_first: bool = False) -> Iterator[Record]:
+def search(
+    directory: Path,
+    query: Query,
+    *,
+    newest_first: bool = False,
+    without: Container[tuple[str, int]] = (),
+) -> Iterator[Record]:
     """All matching records in order of time.
+
+    `without` are the segments that an index (`index.py`) knows to hold none.
 
     Raises:
         JournalFault: There is no such directory.
     """
     needles = _needles(query)
-    for line in raw_lines(directory, since=query.since, newest_first=newest_first):
+    for line in raw_lines(directory, since=query.since, newest_first=newest_first, without=without):
         record = match(line, query, needles)
         if record is not None:
             yield record
 
 
-def search_files(files: list[SegmentFile], query: Query) -> Iterator[Record]:
-    """Matching records of these segments only, in their order: what an index has narrowed down to."""
-    needles = _needles(query)
-    for file in files:
-        for line in file.lines():
-            record = match(line, query, needles)
-            if record is not None:
-                yield record
-
-
-def page(directory: Path, query: Query, *, limit: int = 100, cursor: str | None = None) -> Page:
+def page(
+    directory: Path,
+    query: Query,
+    *,
+    limit: int = 100,
+    cursor: str | None = None,
+    without: Container[tuple[str, int]] = (),
+) -> Page:
     """One page of matching records, newest first.
 
     Args:
@@ -152,11 +157,12 @@ def page(directory: Path, query: Query, *, limit: int = 100, cursor: str | None 
         query: What is looked for.
         limit: Records on a page, at least 1.
         cursor: From the page before; None for the first.
+        without: As in `search`.
 
     Raises:
         ValueError: The cursor is none of ours.
     """
-    found = search(directory, query, newest_first=True)
+    found = search(directory, query, newest_first=True, without=without)
     if cursor is not None:
         border = _border(cursor)
         found = (record for record in found if _place(record) < border)
@@ -167,11 +173,11 @@ def page(directory: Path, query: Query, *, limit: int = 100, cursor: str | None 
     return Page(kept, "~".join((kept[-1].time, kept[-1].text("hash")[:16])))
 
 
-def show(directory: Path, request_id: str) -> list[Story]:
-    """Everything recorded under a request id, each write as one story."""
+def show(directory: Path, request_id: str, *, without: Container[tuple[str, int]] = ()) -> list[Story]:
+    """Everything recorded under a request id, each write as one story. `without` as in `search`."""
     stories: dict[str, dict[str, Record]] = {}
     others: list[Record] = []
-    for record in search(directory, Query(request_id=request_id)):
+    for record in search(directory, Query(request_id=request_id), without=without):
         name = record.text("intent")
         if name:
             stories.setdefault(name, {})[record.kind] = record

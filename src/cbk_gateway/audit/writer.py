@@ -1,8 +1,8 @@
 """The writer: one thread that makes records durable in groups, and keeps what must not be lost.
 
 Callers put entries in from the event loop; each commit takes all that wait, writes and syncs them once and
-tells the loop. Intents wait and are refused when a commit fails; outcomes and administrative records stay
-in memory and go with the next commit that works. Which requests must be journalled is not decided here.
+tells the loop. Intents and changes wait and are refused when a commit fails; outcomes and notes stay in
+memory and go with the next commit that works. Which requests must be journalled is not decided here.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ DURABLE: Final = "durable"
 
 _TICK_S: Final = 0.25
 _SPACE_CHECK_S: Final = 0.2
+_SPACE_CHECK_BYTES: Final = 65_536
 _BATCH_MAX: Final = 4096
 _COMPANY_STEP_S: Final = 0.0005
 _log = structlog.get_logger(__name__)
@@ -52,6 +53,11 @@ class Entry:
     opens: str | None = None
     closes: str | None = None
     is_droppable: bool = False
+
+    @property
+    def is_refusable(self) -> bool:
+        """Whether somebody waits who does without what it records when it cannot be written."""
+        return self.future is not None and bool(self.body)
 
 
 @dataclass(slots=True)
@@ -111,6 +117,7 @@ class JournalWriter:
         self._kept: list[Entry] = []
         self._last_batch = 0
         self._space_checked_at = 0.0
+        self._unwatched_bytes = 0
         self._log: SegmentLog | None = None
         self._lock_fd: int | None = None
         self._thread = threading.Thread(target=self._run, name=f"audit-{worker}", daemon=True)
@@ -127,6 +134,19 @@ class JournalWriter:
         self.pending.append(entry)
         if ring:
             self.ring()
+
+    def withdraw(self, entry: Entry) -> bool:
+        """Take a record back before the thread has it in hand. Loop thread only.
+
+        Returns:
+            False when the thread has it: it may be durable, become so, or fail.
+        """
+        try:
+            # Entries are compared by identity, in one step that no other thread can interrupt.
+            self.pending.remove(entry)
+        except ValueError:
+            return False
+        return True
 
     def ring(self) -> None:
         """Wake the thread. One caller rings and one waits, so an unlocked bell has been heard already."""
@@ -217,9 +237,9 @@ class JournalWriter:
     def _commit(self, batch: list[Entry]) -> None:
         began = time.monotonic()
         if self.state.is_short:
-            # New writes are refused; the reserve is for the outcomes of those under way.
-            refused = [entry for entry in batch if entry.opens is not None]
-            batch = [entry for entry in batch if entry.opens is None]
+            # New writes and changes are refused; the reserve is for the outcomes of those under way.
+            refused = [entry for entry in batch if entry.is_refusable]
+            batch = [entry for entry in batch if not entry.is_refusable]
             self._settle(refused, "space")
         entries = [*self._kept, *batch]
         try:
@@ -247,6 +267,7 @@ class JournalWriter:
         finally:
             if log.losses != losses:
                 self._observer.segment_opened("lost")
+        self._unwatched_bytes += written
         open_from = log.position.open_from
         for entry in entries:
             if entry.opens is not None:
@@ -260,9 +281,9 @@ class JournalWriter:
         if self.state.trouble != "disk":
             _log.error("audit_commit_failed", worker=self._worker, error=exc.strerror or str(exc))
         self.state.trouble = "disk"
-        self._settle([entry for entry in batch if entry.opens is not None], "disk")
+        self._settle([entry for entry in batch if entry.is_refusable], "disk")
         for entry in batch:
-            if entry.opens is None:
+            if not entry.is_refusable:
                 self._keep(entry)
 
     def _keep(self, entry: Entry) -> None:
@@ -274,11 +295,15 @@ class JournalWriter:
             self._kept.append(entry)
 
     def _watch_space(self) -> None:
-        """Look now and then, idle or not, so that readiness tells before a write is refused."""
+        """Look now and then, idle or not, so that readiness tells before a write is refused.
+
+        A burst must not eat the reserve between two looks, so a part of it that was written is one too.
+        """
         now, options = time.monotonic(), self._options
-        if now - self._space_checked_at < _SPACE_CHECK_S:
+        is_early = now - self._space_checked_at < _SPACE_CHECK_S
+        if is_early and self._unwatched_bytes <= max(options.reserve_bytes // 8, _SPACE_CHECK_BYTES):
             return
-        self._space_checked_at = now
+        self._space_checked_at, self._unwatched_bytes = now, 0
         try:
             free = self._disk.free(options.directory)
         except OSError:

@@ -10,6 +10,8 @@ write that could have changed it has been acknowledged since it was fetched, whi
     copy.py            one answer in this process and its representations
     memory.py          the worker's own tier
     shelf.py, lua/     the shared tier: epochs, entries, leases, marks
+    inventory.py       what operators see of it
+    mention.py         which answers speak of one object
     shared.py          one copy of `platform/*` for all accounts
     feed.py            the subscription on which workers hear one another
     announcement.py    one write being told to the other workers
@@ -27,10 +29,10 @@ from cbk_gateway.cache.cache import Cache
 from cbk_gateway.cache.fill import Fill
 from cbk_gateway.cache.graphql import classify
 from cbk_gateway.cache.holding import Holding
+from cbk_gateway.cache.inventory import Shown
 from cbk_gateway.cache.keys import CacheKeyParts
 from cbk_gateway.cache.observer import CacheObserver, SilentObserver
 from cbk_gateway.cache.options import CacheOptions, Consistency
-from cbk_gateway.cache.shelf import Shown
 from cbk_gateway.cache.writes import WriteMark
 
 __all__ = [

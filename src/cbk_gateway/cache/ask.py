@@ -6,7 +6,9 @@ are here is `storability.py`'s question.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
 
 from cbk_gateway.cache import keys, representation
 from cbk_gateway.cache.copy import Copy, Wish
@@ -14,7 +16,8 @@ from cbk_gateway.cache.entry import Entry
 from cbk_gateway.cache.options import CacheOptions
 from cbk_gateway.operation import Operation
 
-_MAX_VARYING_CHARS = 200
+_MAX_VARYING_CHARS: Final = 200
+_MAX_ASKS: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Ask:
         take: The page size its query names, for that.
         may_fill: Whether the request may fetch the entry when it is not there.
         is_global: Whether it may be the same for every account.
-        label: What it is, for operators: path and query.
+        label: What it is, for operators: its type, path and query.
     """
 
     account: str
@@ -55,7 +58,7 @@ class Ask:
 
     def wish(self, if_none_match: str | None, accept_encoding: str | None) -> Wish:
         """How one request wants it."""
-        return Wish(if_none_match, accept_encoding, self.is_jsonl, self.take)
+        return Wish(if_none_match, representation.codings(accept_encoding), self.is_jsonl, self.take)
 
     def copy(self, entry: Entry, sent_at: float, now_ms: int) -> Copy:
         """An entry of this name, as this process has it: see `copy.py` about the times."""
@@ -63,6 +66,7 @@ class Ask:
             entry,
             account=self.account,
             digest=self.digest,
+            label=self.label,
             reads=self.reads,
             sent_at=sent_at,
             now_ms=now_ms,
@@ -103,8 +107,29 @@ def ask_of(operation: Operation, parts: keys.CacheKeyParts, options: CacheOption
         # A walk without a size is a page only for small collections, which a page must have shown first.
         may_fill=not is_jsonl or take is not None,
         is_global=route.lifetime is route.lifetime.GLOBAL,
-        label=operation.path + ("?" + operation.query if operation.query else ""),
+        label=f"{route.resource} {operation.path}" + ("?" + operation.query if operation.query else ""),
     )
+
+
+class Asks:
+    """`ask_of`, remembered for the requests that come again and again."""
+
+    def __init__(self, options: CacheOptions) -> None:
+        self._options = options
+        self._known: OrderedDict[tuple[str, str, keys.CacheKeyParts], Ask] = OrderedDict()
+
+    def of(self, operation: Operation, parts: keys.CacheKeyParts) -> Ask | str:
+        """The entry that a request asks for, or the word saying why there is none."""
+        name = (operation.path, operation.query, parts)
+        known = self._known.get(name)
+        if known is not None and operation.method == "GET":
+            return known
+        ask = ask_of(operation, parts, self._options)
+        if not isinstance(ask, str):
+            self._known[name] = ask
+            if len(self._known) > _MAX_ASKS:
+                self._known.popitem(last=False)
+        return ask
 
 
 def _nobody(parts: keys.CacheKeyParts) -> keys.CacheKeyParts:

@@ -8,28 +8,30 @@ memory may be used in `membership.py`, what surrounds a write in `writes.py`.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from cbk_gateway.breaks import Breaks
 from cbk_gateway.cache import status
 from cbk_gateway.cache.answers import Hit, Pass
-from cbk_gateway.cache.ask import Ask, ask_of
+from cbk_gateway.cache.ask import Ask, Asks
 from cbk_gateway.cache.copy import Copy, Wish
 from cbk_gateway.cache.fill import Fill
 from cbk_gateway.cache.flight import Answered, Declined, Flight, Landing, Promoted
 from cbk_gateway.cache.holding import Holding, held
+from cbk_gateway.cache.inventory import Shown
 from cbk_gateway.cache.keys import CacheKeyParts
 from cbk_gateway.cache.membership import Membership
+from cbk_gateway.cache.mention import Mention
 from cbk_gateway.cache.observer import CacheObserver, SilentObserver
 from cbk_gateway.cache.options import CacheOptions
-from cbk_gateway.cache.shelf import Look, Shown, Word
+from cbk_gateway.cache.shared import is_shared_type
+from cbk_gateway.cache.shelf import Look, Word
 from cbk_gateway.cache.tiers import Tiers, steady
 from cbk_gateway.cache.writes import WriteMark, Writes
 from cbk_gateway.operation import ALL_TYPES, Operation
 from cbk_gateway.store import Store, StoreFault
 
-_MAX_ASKS: Final = 8192
 _POLL_S: Final = 0.25
 
 
@@ -41,6 +43,7 @@ class Cache:
         options: See `CacheOptions`.
         observer: Who counts; None for nobody.
         clock: Seconds that only grow.
+        breaks: Noted when a `Holding` may not be given any more as it was.
     """
 
     def __init__(
@@ -50,16 +53,22 @@ class Cache:
         observer: CacheObserver | None = None,
         *,
         clock: Callable[[], float] = steady,
+        breaks: Breaks | None = None,
     ) -> None:
         self._options = options
         self._observer: CacheObserver = observer if observer is not None else SilentObserver()
-        self._tiers = Tiers(store, options, self._observer, clock)
+        self._tiers = Tiers(store, options, self._observer, clock, breaks)
         self._writes = Writes(self._tiers)
         self._membership = Membership(store, self._tiers, self._writes.recover)
-        self._asks: OrderedDict[tuple[str, str, CacheKeyParts], Ask] = OrderedDict()
+        self._asks = Asks(options)
 
     def __repr__(self) -> str:
         return f"<Cache {self._tiers.worker} {self._tiers.memory!r}>"
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The cache's clock: seconds that only grow."""
+        return self._tiers.now
 
     @property
     def is_live(self) -> bool:
@@ -96,7 +105,7 @@ class Cache:
         self, operation: Operation, parts: CacheKeyParts, if_none_match: str | None, coding: str | None
     ) -> Holding | None:
         """Hold on to what memory answers now (arguments as for `recall`). Counts nothing."""
-        ask = self._ask(operation, parts)
+        ask = self._asks.of(operation, parts)
         return (
             None if isinstance(ask, str) else held(self._tiers, ask.digest, ask.wish(if_none_match, coding))
         )
@@ -121,15 +130,15 @@ class Cache:
             if_none_match: The request's header of that name.
             accept_encoding: The request's header of that name.
         """
-        ask = self._ask(operation, parts)
+        ask = self._asks.of(operation, parts)
         if isinstance(ask, str):
             return self._pass("method" if operation.method != "GET" else "bypass", ask)
         if bypass:
             return self._pass("bypass", "asked")
         wish = ask.wish(if_none_match, accept_encoding)
-        hit = self._from_memory(ask, wish)
-        if hit is not None:
-            return hit
+        holding = held(self._tiers, ask.digest, wish)
+        if holding is not None:
+            return holding.taken()
         now = self._tiers.now()
         if not self._membership.is_open(now):
             return self._pass("miss", "store-away")
@@ -153,49 +162,37 @@ class Cache:
         """
         return await self._writes.begin(account, invalidates, is_open_ended=is_open_ended)
 
-    async def purge(self, account: str, types: frozenset[str] | None = None) -> None:
-        """Drop an account's answers that depend on any of `types`; None for all.
+    async def purge(
+        self, account: str, types: frozenset[str] = frozenset(), identifier: str | None = None
+    ) -> int | None:
+        """Drop an account's answers that depend on any of `types`, or all; with everybody's copies of those.
+
+        With an id, drop only the answers of these types that speak of it, and say how many the store had.
 
         Raises:
             StoreFault: The store is away; they are dropped here now and everywhere when it is back.
         """
+        if self._options.shared_platform and (not types or any(map(is_shared_type, types))):
+            await self._tiers.shared.purge()
+        if identifier is not None:
+            return await self._writes.purge_mentions(account, Mention(types, identifier))
         await self._writes.purge(account, types or frozenset({ALL_TYPES}), "purge")
+        return None
 
-    async def purge_shared(self) -> None:
-        """Drop the copies of `platform/*` that serve all accounts.
+    async def show(
+        self,
+        account: str,
+        types: frozenset[str] = frozenset(),
+        identifier: str | None = None,
+        limit: int = 1000,
+    ) -> list[Shown]:
+        """What the store keeps for an account, of these types and about this id, if they are given.
 
-        Raises:
-            StoreFault: The store is away.
+        Raises StoreFault when the store is away.
         """
-        await self._tiers.shared.purge()
-
-    async def show(self, account: str, *, limit: int = 1000) -> list[Shown]:
-        """What the store keeps for an account: name, type and path, bytes, time of expiry.
-
-        Entries that a write made old are among them until they expire or give way.
-
-        Raises:
-            StoreFault: The store is away.
-        """
-        return await self._tiers.shelf.shown(account, limit)
+        return await self._tiers.inventory.shown(account, Mention(types, identifier), limit)
 
     # Asking the tiers in order.
-
-    def _ask(self, operation: Operation, parts: CacheKeyParts) -> Ask | str:
-        name = (operation.path, operation.query, parts)
-        known = self._asks.get(name)
-        if known is not None and operation.method == "GET":
-            return known
-        ask = ask_of(operation, parts, self._options)
-        if not isinstance(ask, str):
-            self._asks[name] = ask
-            if len(self._asks) > _MAX_ASKS:
-                self._asks.popitem(last=False)
-        return ask
-
-    def _from_memory(self, ask: Ask, wish: Wish) -> Hit | None:
-        holding = held(self._tiers, ask.digest, wish)
-        return None if holding is None else holding.taken()
 
     async def _from_shared(self, ask: Ask, wish: Wish) -> Hit | None:
         try:
@@ -242,7 +239,9 @@ class Cache:
         """The answer of another request's fetch or look."""
         now = self._tiers.now()
         said = None
-        if landing.forwarded_status is not None:
+        if landing.stale is not None:
+            said = status.hit(landing.copy.ttl_s(now), detail=landing.stale, is_stale=True)
+        elif landing.forwarded_status is not None:
             said = status.forwarded(
                 "miss",
                 status=landing.forwarded_status,
@@ -253,7 +252,9 @@ class Cache:
         hit = landing.copy.hit(now, wish, said)
         if hit is None:
             return self._pass("miss", "representation")
-        if said is None:
+        if landing.stale is not None:
+            self._observer.stale_served("error" if landing.stale == status.IF_ERROR else "revalidate")
+        elif said is None:
             self._observer.hit("l2")
         else:
             self._observer.collapsed()
@@ -328,7 +329,8 @@ class Cache:
             return None
         if look.word is Word.MISS:
             return self._nothing(flight, "representation")
-        return self._fill(flight, ask, wish, look=look, stale=copy, sent_at=sent_at)
+        reason = "miss" if copy is None else "stale"
+        return self._fill(flight, ask, wish, look=look, stale=copy, sent_at=sent_at, reason=reason)
 
     def _found(self, flight: Flight[Copy, Fill], wish: Wish, copy: Copy | None) -> Hit | Pass:
         if copy is None:
@@ -357,12 +359,12 @@ class Cache:
         look: Look,
         stale: Copy | None,
         sent_at: float,
+        reason: str,
     ) -> Fill:
         if look.is_write_open:
             # What is fetched now may be older than the write that is ending: for those who wait already,
             # and for nobody who comes later, except by way of the store, which knows when it ended.
             flight.is_joinable = False
-        reason = "miss" if stale is None else "stale"
         self._observer.missed(reason)
         fill = Fill(
             self._tiers,
@@ -383,14 +385,15 @@ class Cache:
         now = self._tiers.now()
         if now >= copy.fresh_until + self._options.stale_while_revalidate_s:
             return None
-        said = status.hit(copy.ttl_s(now), detail="stale-while-revalidate", is_stale=True)
+        said = status.hit(copy.ttl_s(now), detail=status.REVALIDATING, is_stale=True)
         hit = copy.hit(now, wish, said)
         if hit is None:
             return None
         self._tiers.flights.seal(flight)  # not closed: the refresh has to hear of writes
-        flight.land(Answered(copy, None, is_stored=True))
+        flight.land(Answered(copy, None, is_stored=True, stale=status.REVALIDATING))
         self._observer.stale_served("revalidate")
         if look.word is not Word.OWN:
             return hit
-        refresh = self._fill(flight, ask, Wish(), look=look, stale=copy, sent_at=now)
+        # Without a stale copy: nobody waits for what a refresh that fails might give instead.
+        refresh = self._fill(flight, ask, Wish(), look=look, stale=None, sent_at=now, reason="stale")
         return Hit(hit.status, hit.headers, hit.body, hit.cache_status, hit.age_s, refresh)

@@ -26,13 +26,13 @@ class Wish:
 
     Attributes:
         if_none_match: Its header of that name.
-        accept_encoding: Its header of that name.
+        codings: The content codings it takes, the best first: see `representation.codings`.
         is_jsonl: Whether a stored JSON page is to be sent as JSON Lines.
         take: The page size its query names, for that.
     """
 
     if_none_match: str | None = None
-    accept_encoding: str | None = None
+    codings: tuple[str, ...] = ()
     is_jsonl: bool = False
     take: int | None = None
 
@@ -40,10 +40,11 @@ class Wish:
 class Variant:
     """One sequence of bytes that may be sent, with its header fields."""
 
-    __slots__ = ("body", "etag", "headers")
+    __slots__ = ("body", "coding", "etag", "headers")
 
     def __init__(self, entry: Entry, body: bytes, etag: str, content_type: str, coding: str) -> None:
         self.body = body
+        self.coding = coding
         self.etag = etag
         fields = [("Content-Type", content_type), _VARY]
         if entry.language:
@@ -56,22 +57,48 @@ class Variant:
 
 
 class Form:
-    """One representation of an entry: its plain variant and, once prepared, its gzip variant."""
+    """One representation of an entry: its plain variant and, once prepared, its compressed ones.
 
-    __slots__ = ("_entry", "gzip", "is_compressing", "media_type", "plain")
+    Attributes:
+        coded: The compressed variants; another tuple whenever there is one more.
+        tried: Codings that are being prepared, are there, or were found not to pay.
+    """
+
+    __slots__ = ("_entry", "coded", "media_type", "plain", "tried")
 
     def __init__(self, entry: Entry, body: bytes, media_type: str, content_type: str, etag: str) -> None:
         self._entry = entry
         self.media_type = media_type
         self.plain = Variant(entry, body, etag, content_type, "")
-        self.gzip: Variant | None = None
-        self.is_compressing = False
+        self.coded: tuple[Variant, ...] = ()
+        self.tried: set[str] = set()
 
-    def add_gzip(self, packed: bytes) -> None:
-        """Take the compressed body, made elsewhere."""
+    def add(self, coding: str, packed: bytes) -> None:
+        """Take a compressed body, made elsewhere."""
         content_type = next(value for name, value in self.plain.headers if name == "Content-Type")
-        tag = representation.coded_tag(self.plain.etag, "gzip")
-        self.gzip = Variant(self._entry, packed, tag, content_type, "gzip")
+        tag = representation.coded_tag(self.plain.etag, coding)
+        self.coded = (*self.coded, Variant(self._entry, packed, tag, content_type, coding))
+
+    def variant(self, codings: tuple[str, ...]) -> Variant:
+        """The best of these variants that is there, else the plain one."""
+        for coding in codings:
+            for one in self.coded:
+                if one.coding == coding:
+                    return one
+        return self.plain
+
+    def tag_held(self, wish: Wish) -> str | None:
+        """The validator by which a client that sent `If-None-Match` holds this answer already.
+
+        Any variant that it takes will do, whether this process has prepared that one or not: a restart must
+        not cost every client its copy.
+        """
+        if wish.if_none_match is None:
+            return None
+        plain = self.plain.etag
+        coded = (representation.coded_tag(plain, one) for one in wish.codings)
+        tags = (self.variant(wish.codings).etag, *coded, plain)
+        return next((tag for tag in tags if representation.matches(wish.if_none_match, tag)), None)
 
 
 class Copy:
@@ -80,12 +107,24 @@ class Copy:
     Attributes:
         account: Whose it is.
         digest: Its name.
+        label: What it is: its type, path and query.
         reads: Types whose writes make it old.
         fresh_until: When its lifetime ends, by this process's clock.
         frequency: How often it was used lately; the memory's business.
     """
 
-    __slots__ = ("_born", "_jsonl", "account", "digest", "entry", "form", "frequency", "fresh_until", "reads")
+    __slots__ = (
+        "_born",
+        "_jsonl",
+        "account",
+        "digest",
+        "entry",
+        "form",
+        "frequency",
+        "fresh_until",
+        "label",
+        "reads",
+    )
 
     def __init__(
         self,
@@ -93,6 +132,7 @@ class Copy:
         *,
         account: str,
         digest: str,
+        label: str,
         reads: tuple[str, ...],
         sent_at: float,
         now_ms: int,
@@ -100,6 +140,7 @@ class Copy:
         self.entry = entry
         self.account = account
         self.digest = digest
+        self.label = label
         self.reads = reads
         self.fresh_until = sent_at + (entry.fresh_until_ms - now_ms) / 1000
         self.frequency = 0
@@ -114,7 +155,7 @@ class Copy:
         size = self.entry.size_bytes
         for form in (self.form, self._jsonl):
             if form is not None:
-                size += len(form.gzip.body) if form.gzip is not None else 0
+                size += sum(len(one.body) for one in form.coded)
                 size += len(form.plain.body) if form is not self.form else 0
         return size
 
@@ -125,6 +166,11 @@ class Copy:
     def ttl_s(self, now: float) -> int:
         """Seconds left, rounded down; negative past its lifetime."""
         return int((self.fresh_until - now) // 1)
+
+    def turns_at(self, now: float) -> float:
+        """When its age or its lifetime, in whole seconds, will be another."""
+        age, left = now - self._born, self.fresh_until - now
+        return now + min(1.0 - age % 1.0, left % 1.0 or 1.0)
 
     def form_for(self, wish: Wish) -> Form | None:
         """The representation a request wants; None when this entry cannot say it exactly."""
@@ -148,20 +194,11 @@ class Copy:
         form = self.form_for(wish)
         if form is None:
             return None
-        plain, packed = form.plain, form.gzip
-        if packed is not None and representation.accepts_gzip(wish.accept_encoding):
-            # A client that holds either variant holds the answer: it may keep what it has.
-            holds_plain = representation.matches(wish.if_none_match, plain.etag)
-            chosen, coding_held = (plain, True) if holds_plain else (packed, False)
-        else:
-            chosen, coding_held = plain, False
         age_s = self.age_s(now)
         said = cache_status if cache_status is not None else status.hit(self.ttl_s(now))
-        headers = (*chosen.headers, ("Age", str(age_s)))
-        if self.entry.status == 200 and (
-            coding_held or representation.matches(wish.if_none_match, chosen.etag)
-        ):
+        tag = form.tag_held(wish) if self.entry.status == 200 else None
+        if tag is not None:
             # RFC 9110 section 15.4.5: what a 200 would say, without what only describes the body.
-            kept = tuple(field for field in headers if not field[0].startswith("Content-"))
-            return Hit(304, kept, b"", said, age_s)
-        return Hit(self.entry.status, headers, chosen.body, said, age_s)
+            return Hit(304, (_VARY, ("ETag", tag), ("Age", str(age_s))), b"", said, age_s)
+        chosen = form.variant(wish.codings)
+        return Hit(self.entry.status, (*chosen.headers, ("Age", str(age_s))), chosen.body, said, age_s)

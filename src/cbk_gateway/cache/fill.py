@@ -172,18 +172,24 @@ class Fill:
         """An answer past its lifetime to send when the upstream fails; None when there is none.
 
         It is of the very state that all epochs had when this fetch began, so no write was acknowledged
-        between the two; after a write that this worker heard of since then there is none.
+        between the two; after a write that this worker heard of since then there is none. Where there is
+        one it ends the fetch, and who waits gets it too: each would only find the upstream failing again.
         """
         now = self._tiers.now()
         copy = self._stale
-        if copy is None or self.flight.is_void:
+        if self._is_done or copy is None or self.flight.is_void:
             return None
         if now > copy.fresh_until + self._tiers.options.stale_if_error_s:
             return None
-        said = status.hit(copy.ttl_s(now), detail="stale-if-error", is_stale=True)
+        said = status.hit(copy.ttl_s(now), detail=status.IF_ERROR, is_stale=True)
         hit = copy.hit(now, self._wish, said)
-        if hit is not None:
-            self._tiers.observer.stale_served("error")
+        if hit is None:
+            return None
+        self._tiers.observer.stale_served("error")
+        self._end()
+        self._tiers.flights.close(self.flight)
+        self.flight.land(Answered(copy, None, is_stored=False, stale=status.IF_ERROR))
+        self._tiers.release_later(self)
         return hit
 
     def _end(self) -> None:
@@ -218,7 +224,7 @@ class Fill:
             vector=self.vector,
             entry=copy.entry,
             ttl_s=verdict.ttl_s,
-            label=f"{ask.resource} {ask.label}",
+            label=ask.label,
         )
         if kept.is_stored:
             tiers.observer.stored(len(copy.entry.body))

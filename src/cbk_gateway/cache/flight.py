@@ -30,11 +30,13 @@ class Answered(Generic[C]):
         copy: The answer.
         forwarded_status: The upstream's status when it was fetched, None when it was found.
         is_stored: Whether it was kept.
+        stale: Why it is served past its lifetime, a bounded word; None when it is not.
     """
 
     copy: C
     forwarded_status: int | None
     is_stored: bool
+    stale: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

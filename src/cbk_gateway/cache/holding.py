@@ -8,9 +8,25 @@ made old is no longer in memory, whoever holds on to it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cbk_gateway.cache.answers import Hit
 from cbk_gateway.cache.copy import Copy, Form, Wish
 from cbk_gateway.cache.tiers import Tiers
+
+
+class Standing(NamedTuple):
+    """What memory says of an answer at one moment.
+
+    Attributes:
+        age_s: Its age, in whole seconds.
+        ttl_s: Lifetime left, in whole seconds.
+        ends_at: Until when all this holds, by the cache's clock, unless `Breaks` tells of a change.
+    """
+
+    age_s: int
+    ttl_s: int
+    ends_at: float
 
 
 class Holding:
@@ -20,43 +36,44 @@ class Holding:
         hit: The answer as it was when the holding was made.
     """
 
-    __slots__ = ("_copy", "_form", "_gzip", "_tiers", "_wants_coding", "hit")
+    __slots__ = ("_coded", "_copy", "_form", "_tiers", "hit")
 
-    def __init__(self, tiers: Tiers, copy: Copy, form: Form, hit: Hit, *, wants_coding: bool) -> None:
+    def __init__(self, tiers: Tiers, copy: Copy, form: Form, hit: Hit) -> None:
         self._tiers = tiers
         self._copy = copy
         self._form = form
-        self._gzip = form.gzip
-        self._wants_coding = wants_coding
+        self._coded = form.coded
         self.hit = hit
 
-    def look(self) -> tuple[int, int] | None:
-        """Age and lifetime left, in whole seconds; None when memory would not answer exactly this now."""
+    def look(self) -> Standing | None:
+        """How it stands; None when memory would not answer exactly this now."""
         tiers, copy = self._tiers, self._copy
         now = tiers.now()
         if (
             tiers.session(now) is None
             or copy.fresh_until <= now
             or tiers.memory.find(copy.digest) is not copy
-            or self._form.gzip is not self._gzip
+            or self._form.coded is not self._coded
         ):
             return None
-        return copy.age_s(now), copy.ttl_s(now)
+        ends_at = min(copy.fresh_until, tiers.live_until(), copy.turns_at(now))
+        return Standing(copy.age_s(now), copy.ttl_s(now), ends_at)
 
     def count(self) -> None:
         """Count it as served, like any answer from memory."""
         self._tiers.observer.hit("l1")
 
     def taken(self) -> Hit:
-        """The answer, counted as served; a compressed variant is prepared for the next time."""
-        if self._wants_coding and self._copy.form.gzip is None:
-            self._tiers.compress_later(self._copy, self._copy.form)
+        """The answer, counted as served."""
         self.count()
         return self.hit
 
 
 def held(tiers: Tiers, digest: str, wish: Wish) -> Holding | None:
-    """What memory answers now; None when it does not."""
+    """What memory answers now; None when it does not.
+
+    The variant that was wished for is prepared for the next time, whoever gives the answer then.
+    """
     now = tiers.now()
     if tiers.session(now) is None:
         return None
@@ -66,4 +83,9 @@ def held(tiers: Tiers, digest: str, wish: Wish) -> Holding | None:
     form, hit = copy.form_for(wish), copy.hit(now, wish)
     if form is None or hit is None:
         return None
-    return Holding(tiers, copy, form, hit, wants_coding=wish.accept_encoding is not None)
+    if form is not copy.form:
+        # Made for the first who asked for it, here or while the copy was on its way in.
+        tiers.memory.resized(copy)
+    if wish.codings:
+        tiers.compress_later(copy, form, wish.codings[0])
+    return Holding(tiers, copy, form, hit)

@@ -9,8 +9,8 @@ serve from memory until `sent + lease_s` of the last beat that *came back by the
 is down, late or half open ends the use of memory by itself. A writer bumps the epochs in the store and then
 announces: one script publishes the account and types and reads who holds a lease and until when. Every worker
 that hears it drops its copies, voids its flights, and answers. The write's answer leaves when all of them
-have answered, or when the leases of those that have not are over; their renewal is refused meanwhile, and a
-refused worker drops its whole memory before it joins again.
+have answered, or when the leases of those that have not are over; their renewal is refused meanwhile, for
+every writer to see, and a refused worker drops its whole memory before it joins again.
 
 **Why no worker serves an answer from before a write W after W was acknowledged.** Let a worker B serve copy c
 at time t after that. B's lease is valid at t.
@@ -21,20 +21,26 @@ at time t after that. B's lease is valid at t.
    bump. An entry that the store holds as good then was kept under the bumped epochs; while W's mark stands
    nothing is kept (`keep.lua`); and a fetch begun while it stood has another vector than the one after W's
    second bump. So c was fetched from the upstream after W had ended there.
-2. B did not answer. W's writer waited for the end of the lease that it read *after* publishing. B's lease at
-   t is a later one. If it was renewed, its beat was published after the announcement; a subscription delivers
-   in order, so hearing the beat means having heard the announcement: case 1. If it was refused, B dropped
-   everything and joined again: all it has since came from the store after W's bump: case 1.
+2. B did not answer. W's writer had its renewal refused and waited for the end of the lease that stood then
+   (of one that it read after publishing, if the store was lost meanwhile: a later lease's beat was published
+   after the announcement, and a subscription delivers in order, so hearing the one means having heard the
+   other). B's lease at t is a later one: B heard of the refusal, dropped everything and joined again, and all
+   it has since came from the store after W's bump: case 1. A lease that another writer had refused before is
+   waited for like any other.
 3. B held no lease when W was announced, because it was not a member, or its lease was over. Then it serves
    nothing until it has joined, and joining begins with an empty memory and a new session: case 1.
 4. The register was lost with B's lease in it. For one lease from then on the writer waits until as many have
    answered as are subscribed (a flush, which breaks no subscription), or until that lease is over (a restart
-   or failover, which breaks them all, but B may not have noticed yet): see `register.lua`.
+   or failover, which breaks them all, but B may not have noticed yet): see `register.lua`. There is no such
+   doubt where this very process started the store (`store_is_new`): a lease is granted by a store's answer,
+   and before that process nobody got one from it.
 
 Clocks are compared as durations only, and go on while the machine sleeps where the system can tell: a lease
 counts here from before its beat was sent, in the store from when it arrived, and the writer counts from the
 reply; all three err towards waiting. Rates may differ by `_DRIFT`. All workers must have the same `lease_s`.
-Pub/sub alone would prove nothing: it neither stores nor confirms.
+Pub/sub alone would prove nothing: it neither stores nor confirms. One thing is the operator's: a primary
+that was deposed behind a partition must not go on granting leases. A Cluster's stops by itself; behind
+Sentinel set `min-replicas-to-write 1` and a `min-replicas-max-lag` below the time to fail over.
 
 **Generations.** A worker that was cut off from the store may have forwarded writes that it could not announce
 (`writes.py`), and may have died before it could make up for it. So a worker that is not heard for
@@ -48,14 +54,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import structlog
 
-from cbk_gateway.cache.announcement import Announcement
-from cbk_gateway.cache.feed import Feed, channel_of, end
+from cbk_gateway.cache.announcement import Announcement, Beat
+from cbk_gateway.cache.feed import Feed, channel_of, end, set_within
+from cbk_gateway.cache.mention import Mention
 from cbk_gateway.cache.options import Consistency
 from cbk_gateway.cache.shelf import FEED, script
 from cbk_gateway.cache.tiers import Tiers
@@ -70,15 +76,6 @@ _GENERATION: Final = "cbkgw:{cache-feed}:generation"
 _DRIFT: Final = 0.02
 _ACK_PATIENCE_S: Final = 0.25
 _UNCOUNTABLE: Final = 1 << 30
-
-
-@dataclass(slots=True)
-class _Beat:
-    """A heartbeat under way: it counts once it was both granted and heard."""
-
-    sent_at: float
-    is_granted: bool = False
-    is_heard: bool = False
 
 
 class Membership:
@@ -107,7 +104,7 @@ class Membership:
         self._last_good: float | None = None
         self._quiet_until = 0.0
         self._beat_number = 0
-        self._beats: dict[int, _Beat] = {}
+        self._beats: dict[int, Beat] = {}
         self._announcements: dict[int, Announcement] = {}
         self._announced = 0
         self._beat_now = asyncio.Event()
@@ -116,6 +113,7 @@ class Membership:
         self._fault_since: float | None = None
         self.is_recovered = True
         tiers.session = self.session
+        tiers.live_until = lambda: self._live_until
 
     async def start(self) -> None:
         """Join the others. A store that is away is joined when it comes back."""
@@ -126,7 +124,10 @@ class Membership:
         self._beater = asyncio.get_running_loop().create_task(self._beat_forever())
 
     async def _trust_register(self) -> None:
-        """Say that the register is complete: nobody can hold a lease from before a store that is new."""
+        """Say that the register is complete: nobody can hold a lease from before a store that is new.
+
+        If the server is another by the time this is written, its run id says so, and the doubt stands.
+        """
         with contextlib.suppress(StoreFault):
             told = await self._store.call(lambda client: client.info("server"))
             await self._store.call(lambda client: client.set(_BIRTH, f"{told['run_id']} 0 restart"))
@@ -138,7 +139,7 @@ class Membership:
             self._beater = None
         await self._feed.stop()
         with contextlib.suppress(StoreFault):
-            await self._leave(keys=(_LEASES, _LIVES), args=(1 if is_clean else 0, self._me))
+            await self._leave(keys=(_LEASES, _LIVES), args=("gone" if is_clean else "stopped", self._me))
 
     def session(self, now: float) -> int | None:
         """Number of the present session; None while the worker's memory must not be used."""
@@ -156,8 +157,16 @@ class Membership:
         """Beat as soon as possible, because this worker knows less than the store does."""
         self._beat_now.set()
 
-    async def announce(self, account: str, types: tuple[str, ...]) -> Announcement:
+    async def announce(
+        self, account: str, types: tuple[str, ...], identifier: str | None = None
+    ) -> Announcement:
         """Tell the others what is old, after it was made so in the store.
+
+        Args:
+            account: Whose it is.
+            types: The types whose answers are old.
+            identifier: With it, old are only answers *of* these types (of any, when there are none) that
+                speak of this id; the store has dropped them.
 
         Raises:
             StoreFault: They may or may not have been told.
@@ -166,7 +175,8 @@ class Membership:
         number = self._announced
         announcement = Announcement()
         self._announcements[number] = announcement
-        message = b"I " + orjson.dumps([self._me, number, account, types])
+        words = [self._me, number, account, types]
+        message = b"I " + orjson.dumps(words if identifier is None else [*words, identifier])
         try:
             reply = await self._announce(
                 keys=(_LEASES, _BIRTH),
@@ -178,13 +188,13 @@ class Membership:
         now_ms, receivers, doubt, doubt_ends_ms = reply[:4]
         now = self._tiers.now()
         for worker, ends_ms in zip(reply[4::2], reply[5::2], strict=True):
-            name = worker.decode()
-            if name not in announcement.answered:
-                announcement.waiting_for[name] = now + (ends_ms - now_ms) / 1000 * (1 + _DRIFT)
+            announcement.owe(worker.decode(), now + (ends_ms - now_ms) / 1000 * (1 + _DRIFT))
         if doubt:
             announcement.doubt_ends_at = now + (doubt_ends_ms - now_ms) / 1000 * (1 + _DRIFT)
             # After a restart nobody's answers are enough: those who are missing cannot be counted.
-            announcement.needed = receivers - self._is_hearing if doubt == b"flush" else _UNCOUNTABLE
+            # On a Cluster a node counts its own subscribers only.
+            is_countable = doubt == b"flush" and not self._store.is_cluster
+            announcement.needed = receivers - self._is_hearing if is_countable else _UNCOUNTABLE
         announcement.is_sent = True
         announcement.settle()
         if announcement.is_heard.is_set() or self._options.consistency is Consistency.BOUNDED:
@@ -196,16 +206,26 @@ class Membership:
         if announcement.is_heard.is_set() or self._options.consistency is Consistency.BOUNDED:
             return
         started = self._tiers.now()
-        if not await _set_within(announcement.is_heard, _ACK_PATIENCE_S):
-            laggards = tuple(announcement.waiting_for)
-            ends_at = announcement.ends_at
-            if laggards:
-                _log.warning("cache_feed_unanswered", workers=len(laggards))
-                with contextlib.suppress(StoreFault):
-                    await self._leave(keys=(_LEASES, _LIVES), args=(0, *laggards))
-            await _set_within(announcement.is_heard, max(0.0, ends_at - self._tiers.now()))
+        if not await set_within(announcement.is_heard, _ACK_PATIENCE_S):
+            await self._refuse(announcement)
+            await set_within(announcement.is_heard, max(0.0, announcement.ends_at - self._tiers.now()))
         self._forget(announcement)
         self._tiers.observer.write_waited(self._tiers.now() - started)
+
+    async def _refuse(self, announcement: Announcement) -> None:
+        """See to it that no lease of those who do not answer goes on; how long each lasts is known then."""
+        laggards = announcement.laggards
+        if not laggards:
+            return
+        _log.warning("cache_feed_unanswered", workers=len(laggards))
+        try:
+            now_ms, *ends = await self._leave(keys=(_LEASES, _LIVES), args=("refused", *laggards))
+        except StoreFault:
+            return
+        now = self._tiers.now()
+        for worker, ends_ms in zip(laggards, ends, strict=True):
+            if worker in announcement.waiting_for and ends_ms:
+                announcement.waiting_for[worker] = now + (ends_ms - now_ms) / 1000 * (1 + _DRIFT)
 
     def leases_end_at(self) -> float:
         """When no worker's lease can last any more, given that the store answers nobody since it was lost.
@@ -216,6 +236,11 @@ class Membership:
             return 0.0
         lost_at = self._fault_since if self._fault_since is not None else self._tiers.now()
         return lost_at + self._options.lease_s * (1 + _DRIFT)
+
+    def note_untold(self) -> None:
+        """A write could not be announced: nothing is served here until that has been made up for."""
+        self.is_recovered = False
+        self._tiers.breaks.note()
 
     def note_fault(self) -> None:
         """A call to the store got no answer."""
@@ -232,14 +257,14 @@ class Membership:
     async def _beat_forever(self) -> None:
         while True:
             self._beat_now.clear()
-            await _set_within(self._beat_now, self._options.heartbeat_s)
+            await set_within(self._beat_now, self._options.heartbeat_s)
             await self._beat()
             self._prolong_fills()
 
     async def _beat(self) -> None:
         options, now = self._options, self._tiers.now()
         self._beat_number += 1
-        beat = _Beat(now)
+        beat = Beat(now)
         self._beats[self._beat_number] = beat
         if len(self._beats) > 32:
             del self._beats[next(iter(self._beats))]
@@ -295,7 +320,7 @@ class Membership:
                 _log.warning("cache_new_generation")
             shelf.generation = generation
 
-    def _grant(self, beat: _Beat) -> None:
+    def _grant(self, beat: Beat) -> None:
         if not (beat.is_granted and beat.is_heard):
             return
         was_live = self.session(self._tiers.now()) is not None
@@ -353,11 +378,14 @@ class Membership:
                 raise ValueError("unknown message on the feed")
 
     def _heard_of_write(self, text: bytes) -> None:
-        told: Any = orjson.loads(text)
-        writer, number, account, types = told
-        if writer != self._me:
+        writer, number, account, types, *identifier = orjson.loads(text)
+        if writer == self._me:
+            return
+        if identifier:
+            self._tiers.drop_mentions(account, Mention(frozenset(types), identifier[0]))
+        else:
             self._tiers.drop(account, types, "feed")
-            self._feed.answer(writer, number)
+        self._feed.answer(writer, number)
 
     def _heard_beat(self, number: int) -> None:
         beat = self._beats.pop(number, None)
@@ -368,13 +396,3 @@ class Membership:
             if not self._is_hearing:
                 self._is_hearing = True
                 self.hurry()
-
-
-async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Whether an event comes within a time."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return event.is_set()
-    return True

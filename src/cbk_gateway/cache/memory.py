@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from cbk_gateway.breaks import Breaks
 from cbk_gateway.cache.copy import Copy
+from cbk_gateway.cache.mention import Mention
 from cbk_gateway.operation import ALL_TYPES
 from cbk_gateway.operation.kinds import ANY_WRITE
 
@@ -38,9 +40,11 @@ class Memory:
     Args:
         max_bytes: Room for all.
         account_share: Part of it that one account may fill.
+        breaks: Noted when a copy leaves, or answers in another variant from now on.
     """
 
-    def __init__(self, max_bytes: int, account_share: float) -> None:
+    def __init__(self, max_bytes: int, account_share: float, breaks: Breaks | None = None) -> None:
+        self._breaks = breaks if breaks is not None else Breaks()
         self._max_bytes = max_bytes
         self._account_bytes = int(max_bytes * account_share)
         self._order: OrderedDict[str, Copy] = OrderedDict()
@@ -81,8 +85,9 @@ class Memory:
 
     def resized(self, copy: Copy) -> int:
         """Note that a copy grew by a variant. Returns how many others gave way."""
-        if self._order.get(copy.digest) is not copy:
+        if self._order.get(copy.digest) is not copy or self._sizes[copy.digest] == copy.size_bytes:
             return 0
+        self._breaks.note()
         self._account_for(copy, copy.size_bytes)
         return self._make_room(copy.account)
 
@@ -91,6 +96,7 @@ class Memory:
         copy = self._order.pop(digest, None)
         if copy is None:
             return
+        self._breaks.note()
         shelf = self._accounts[copy.account]
         del shelf.copies[digest]
         for one in (*copy.reads, ALL_TYPES):
@@ -116,8 +122,23 @@ class Memory:
             self.drop(name)
         return len(names)
 
+    def drop_mentions(self, account: str, mention: Mention) -> int:
+        """Forget an account's copies that speak of one object. Returns how many there were. Reads bodies."""
+        shelf = self._accounts.get(account)
+        if shelf is None:
+            return 0
+        names = [
+            one.digest
+            for one in shelf.copies.values()
+            if mention.concerns(one.label) and mention.is_in(one.label, one.entry.body)
+        ]
+        for name in names:
+            self.drop(name)
+        return len(names)
+
     def clear(self) -> None:
         """Forget everything."""
+        self._breaks.note()
         self._order.clear()
         self._accounts.clear()
         self._sizes.clear()

@@ -69,7 +69,7 @@ class CacheOptions:
             anything from before; spares the first writes a wait of `lease_s`. Default false.
         cache_jsonl_walks: Whether JSON Lines answers that walk a whole collection are remembered, up to
             `max_entry_bytes`. Off by default: they are long and rarely asked for twice.
-        compress: Whether gzip variants are prepared, in the background.
+        compress: Whether zstd and gzip variants are prepared, in the background, as clients ask for them.
         compress_min_bytes: Smallest body worth compressing. Default 1 KiB.
         shared_platform: Whether `platform/*` answers are kept once for all accounts after several accounts
             were seen to get the same. Off by default.

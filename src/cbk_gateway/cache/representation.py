@@ -10,6 +10,8 @@ import base64
 import gzip
 import hashlib
 import re
+import sys
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -17,9 +19,17 @@ import orjson
 
 from cbk_gateway.operation import Operation
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 VARY: Final = "Accept, Accept-Encoding, Authorization, X-Timezone, X-RunAs-User-ID, X-RunAs-Child-User-Email"
+CODINGS: Final = ("zstd", "gzip")
+"""Content codings that variants are made in, the better one first."""
 PAGE_SIZE: Final = 100
 _TAKE: Final = re.compile(r"[1-9][0-9]?|100")
+_QVALUE: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"([!\x23-\x7e\x80-\xff]*)"')
 # Their JSON form is a view of its own, so a page of it says nothing about the walk.
 _OWN_WALK: Final = ("platform/", "dataset/file", "magic", "contact/secret", "space/storage")
@@ -47,20 +57,30 @@ def matches(if_none_match: str | None, tag: str) -> bool:
     return any(one == wanted for one in _ENTITY_TAG.findall(if_none_match))
 
 
-def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether gzip may be sent. Without the header nothing but identity is (section 12.5.3)."""
+@lru_cache(maxsize=256)
+def codings(accept_encoding: str | None) -> tuple[str, ...]:
+    """The codings that a client takes rather than the plain body, the one it likes best first.
+
+    Without the header there is none (section 12.5.3). What it weighs less than an `identity` that it names
+    is left out; of equals the one that packs better comes first.
+    """
     if not accept_encoding:
-        return False
-    text = accept_encoding.lower()
-    if "gzip" not in text and "*" not in text:
-        return False
-    weights = dict(_weight(one) for one in text.split(","))
-    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
+        return ()
+    weights = dict(_weight(one) for one in accept_encoding.lower().split(","))
+    rest = weights.get("*", 0.0)
+    liked = {"zstd": weights.get("zstd", rest), "gzip": weights.get("gzip", weights.get("x-gzip", rest))}
+    plain = weights.get("identity", 0.0)
+    taken = [one for one in CODINGS if liked[one] > 0 and liked[one] >= plain]
+    return tuple(sorted(taken, key=lambda one: -liked[one]))
 
 
-def compressed(body: bytes) -> bytes | None:
-    """The gzip variant, or None where it would not be smaller. The same bytes whenever it is built."""
-    packed = gzip.compress(body, compresslevel=6, mtime=0)
+def compressed(body: bytes, coding: str) -> bytes | None:
+    """A variant, or None where it would not be smaller. The same bytes whenever it is built."""
+    if coding == "zstd":
+        # Level 3 looks back 2 MiB at most: clients need not hold more than 8 (RFC 9659 section 3).
+        packed = zstd.compress(body, level=3)
+    else:
+        packed = gzip.compress(body, compresslevel=6, mtime=0)
     return packed if len(packed) < len(body) else None
 
 
@@ -96,7 +116,7 @@ def as_jsonl(page: bytes, take: int | None) -> bytes | None:
 def _weight(one: str) -> tuple[str, float]:
     coding, _, parameters = one.partition(";")
     name, _, value = parameters.strip().partition("=")
-    try:
-        return coding.strip(), float(value) if name.strip() == "q" else 1.0
-    except ValueError:
-        return coding.strip(), 0.0
+    if name.strip() != "q":
+        return coding.strip(), 1.0
+    # What is no weight asks for nothing.
+    return coding.strip(), float(value) if _QVALUE.fullmatch(value.strip()) else 0.0

@@ -44,9 +44,14 @@ def fingerprint(body: bytes) -> str:
     return hashlib.sha256(plain).hexdigest()
 
 
+def is_shared_type(resource: str) -> bool:
+    """Whether answers of a type may be everybody's."""
+    return resource.startswith("platform/")
+
+
 def may_share(ask: Ask) -> bool:
     """Whether an answer can be the same for every account at all."""
-    return ask.is_global and ask.resource.startswith("platform/")
+    return ask.is_global and is_shared_type(ask.resource)
 
 
 class SharedTier:

@@ -7,19 +7,21 @@ translates replies into values. It decides nothing, remembers nothing, and lets 
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from cbk_gateway.cache.entry import Entry, EntryCodec
 from cbk_gateway.cache.keys import AccountKeys, account_keys
 from cbk_gateway.cache.options import CacheOptions
 from cbk_gateway.store import Store, StoreScript
 
-FEED: Final = "cbkgw:cache:feed"
-_TIMES: Final = 26
+# On a Cluster the same node has this channel and the register, so what the two say keeps its order.
+FEED: Final = "cbkgw:{cache-feed}:feed"
+TIMES: Final = 26
+"""Bytes before an entry of the store that say when it was kept and until when it is fresh."""
 
 
 class Word(StrEnum):
@@ -40,7 +42,7 @@ class Look:
     Attributes:
         word: What was found.
         now_ms: The store's clock.
-        vector: The state of all epochs the answer depends on.
+        vector: The state of all epochs the answer depends on, as a fetch that begins now is kept under.
         entry: The entry: good with HIT, past its lifetime but of this same state otherwise; or None.
         is_write_open: Whether a write of such a type is under way, so that nothing fetched now is kept.
         holder: With WAIT, the token of the fetch under way.
@@ -68,16 +70,6 @@ class Kept:
         return self.outcome == "stored"
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One entry as operators see it."""
-
-    digest: str
-    label: str
-    size_bytes: int
-    expires_at_ms: int
-
-
 @lru_cache(maxsize=4096)
 def keys_of(account: str) -> AccountKeys:
     """`account_keys`, remembered."""
@@ -87,10 +79,9 @@ def keys_of(account: str) -> AccountKeys:
 class Shelf:
     """The shared tier. `generation` is set by whoever hears of it (`membership.py`)."""
 
-    def __init__(self, store: Store, options: CacheOptions) -> None:
-        self._store = store
+    def __init__(self, store: Store, options: CacheOptions, codec: EntryCodec) -> None:
         self._options = options
-        self._codec = EntryCodec(options.encryption_key)
+        self._codec = codec
         self._fill_lease_ms = int(options.fill_lease_s * 1000)
         self._mark_lease_ms = int(options.mark_lease_s * 1000)
         self._recall = script(store, "recall")
@@ -187,37 +178,12 @@ class Shelf:
         """
         return bool(await self._on_epochs(self._finish, account, (kind, mark, " ".join(types))))
 
-    async def shown(self, account: str, limit: int) -> list[Shown]:
-        """What is kept for an account, at most `limit` entries. For operators, not for requests."""
-        keys = keys_of(account)
-        raw: list[tuple[bytes, float]] = await self._store.call(
-            lambda client: cast(
-                "Awaitable[list[tuple[bytes, float]]]",
-                client.zrange(keys.index, 0, limit - 1, withscores=True),
-            ),
-            timeout_s=1.0,
-        )
-        if not raw:
-            return []
-        digests = [name for name, _ in raw]
-        sizes: list[bytes | None] = await self._store.call(
-            lambda client: cast("Awaitable[list[bytes | None]]", client.hmget(keys.sizes, digests)),
-            timeout_s=1.0,
-        )
-        found = []
-        for (name, expires), size in zip(raw, sizes, strict=True):
-            if size is not None:
-                number, _, sealed = size.partition(b" ")
-                label = self._codec.open(sealed, keys.sizes + name.decode()) or b"?"
-                found.append(Shown(name.decode(), label.decode(errors="replace"), int(number), int(expires)))
-        return found
-
     async def _on_epochs(self, run: StoreScript, account: str, args: Sequence[str | int]) -> Any:  # noqa: ANN401 - a script answers what it likes
         keys = keys_of(account)
         return await run(keys=(keys.epochs, keys.marks), args=args)
 
     def _opened(self, blob: bytes, entry_key: str) -> Entry | None:
-        return self._codec.decode(blob[_TIMES:], entry_key, int(blob[:13]), int(blob[13:_TIMES]))
+        return self._codec.decode(blob[TIMES:], entry_key, int(blob[:13]), int(blob[13:TIMES]))
 
 
 def script(store: Store, name: str, *, prelude: str | None = "common") -> StoreScript:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 CACHE_NAME: Final = "cbk-gateway"
+IF_ERROR: Final = "stale-if-error"
+REVALIDATING: Final = "stale-while-revalidate"
 
 
 def hit(ttl_s: int, *, detail: str | None = None, is_stale: bool = False) -> str:

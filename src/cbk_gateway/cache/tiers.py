@@ -12,18 +12,24 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
+from cbk_gateway.breaks import Breaks
 from cbk_gateway.cache import representation
 from cbk_gateway.cache.ask import Ask
 from cbk_gateway.cache.copy import Copy, Form
+from cbk_gateway.cache.entry import EntryCodec
 from cbk_gateway.cache.flight import Flight, Flights
+from cbk_gateway.cache.inventory import Inventory
 from cbk_gateway.cache.memory import Memory
+from cbk_gateway.cache.mention import Mention
 from cbk_gateway.cache.observer import CacheObserver
 from cbk_gateway.cache.options import CacheOptions
 from cbk_gateway.cache.shared import SharedTier, may_share
 from cbk_gateway.cache.shelf import Shelf
+from cbk_gateway.operation import ALL_TYPES
 from cbk_gateway.store import Store, StoreFault
 
 if TYPE_CHECKING:
@@ -34,9 +40,8 @@ _MAX_DECLINED: Final = 4096
 _STEADY: Final[int] = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def steady() -> float:
-    """Seconds that go on while the machine sleeps, where the system can tell: a lease must end then too."""
-    return time.clock_gettime(_STEADY)
+steady: Final[Callable[[], float]] = partial(time.clock_gettime, _STEADY)
+"""Seconds that go on while the machine sleeps, where the system can tell: a lease must end then too."""
 
 
 class Tiers:
@@ -46,21 +51,32 @@ class Tiers:
         worker: This worker's name towards the others, new with every start.
         now: The monotonic clock, in seconds.
         session: Number of the feed's present session; None while the worker's memory must not be used.
+        live_until: When that ends by itself. What ends it earlier is noted in `breaks`.
+        breaks: Noted by everything that may make an answer from memory wrong or another one.
     """
 
     def __init__(
-        self, store: Store, options: CacheOptions, observer: CacheObserver, clock: Callable[[], float]
+        self,
+        store: Store,
+        options: CacheOptions,
+        observer: CacheObserver,
+        clock: Callable[[], float],
+        breaks: Breaks | None = None,
     ) -> None:
+        self.breaks = breaks if breaks is not None else Breaks()
         self.worker = secrets.token_hex(8)
         self.options = options
         self.observer = observer
         self.now = clock
-        self.shelf = Shelf(store, options)
+        codec = EntryCodec(options.encryption_key)
+        self.shelf = Shelf(store, options, codec)
+        self.inventory = Inventory(store, codec)
         self.shared = SharedTier(store, options, clock)
-        self.memory = Memory(options.l1_max_bytes, options.account_share)
+        self.memory = Memory(options.l1_max_bytes, options.account_share, self.breaks)
         self.flights: Flights[Copy, Fill] = Flights(self.new_token)
         self.fills: WeakSet[Fill] = WeakSet()
         self.session: Callable[[float], int | None] = lambda _now: None
+        self.live_until: Callable[[], float] = lambda: 0.0
         self._tokens = 0
         self._declined: OrderedDict[str, float] = OrderedDict()
         self._wakers: dict[str, set[asyncio.Event]] = {}
@@ -92,19 +108,26 @@ class Tiers:
         self.observer.invalidated(cause)
         self.observer.memory(len(self.memory), self.memory.size_bytes)
 
+    def drop_mentions(self, account: str, mention: Mention) -> None:
+        """Forget the copies that speak of one object. No flight under way will enter memory."""
+        self.memory.drop_mentions(account, mention)
+        self.flights.void(account, frozenset({ALL_TYPES}))
+        self.observer.invalidated("purge")
+        self.observer.memory(len(self.memory), self.memory.size_bytes)
+
     def drop_all(self) -> None:
         """Forget everything here."""
         self.memory.clear()
         self.flights.void_all()
         self.observer.memory(0, 0)
 
-    def compress_later(self, copy: Copy, form: Form) -> None:
-        """Prepare the gzip variant of a form in a thread, once."""
+    def compress_later(self, copy: Copy, form: Form, coding: str) -> None:
+        """Prepare a compressed variant of a form in a thread, once."""
         options = self.options
-        if form.is_compressing or not options.compress or len(form.plain.body) < options.compress_min_bytes:
+        if coding in form.tried or not options.compress or len(form.plain.body) < options.compress_min_bytes:
             return
-        form.is_compressing = True
-        self.spawn(self._compress(copy, form))
+        form.tried.add(coding)
+        self.spawn(self._compress(copy, form, coding))
 
     def decline(self, digest: str) -> None:
         """Remember for a while that an answer cannot be kept: nobody should wait for a fetch of it."""
@@ -183,10 +206,10 @@ class Tiers:
         with contextlib.suppress(StoreFault):
             await self.shared.vote(ask, copy.entry, ttl_s)
 
-    async def _compress(self, copy: Copy, form: Form) -> None:
-        packed = await asyncio.to_thread(representation.compressed, form.plain.body)
+    async def _compress(self, copy: Copy, form: Form, coding: str) -> None:
+        packed = await asyncio.to_thread(representation.compressed, form.plain.body, coding)
         if packed is not None:
-            form.add_gzip(packed)
+            form.add(coding, packed)
             evicted = self.memory.resized(copy)
             if evicted:
                 self.observer.evicted("l1", evicted)

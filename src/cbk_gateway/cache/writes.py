@@ -31,6 +31,7 @@ import structlog
 from cbk_gateway.cache.announcement import Announcement
 from cbk_gateway.cache.feed import end
 from cbk_gateway.cache.membership import Membership
+from cbk_gateway.cache.mention import Mention
 from cbk_gateway.cache.tiers import Tiers
 from cbk_gateway.operation import ALL_TYPES
 from cbk_gateway.store import StoreFault
@@ -146,6 +147,29 @@ class Writes:
             raise
         await self._feed.obeyed(announcement)
 
+    async def purge_mentions(self, account: str, mention: Mention) -> int:
+        """Drop the answers that speak of one object, and no others; returns how many the store had.
+
+        The order is a write's: the store first, so that whoever is told finds them gone there. Fetches that
+        were under way are not kept (`fence.lua`) and enter no memory, so all that is served afterwards was
+        fetched after this began.
+
+        Raises:
+            StoreFault: The store is away. When it is back, all answers of these types will be dropped.
+        """
+        ordered = tuple(sorted(mention.types))
+        try:
+            dropped = await self._tiers.inventory.drop(account, mention)
+            self._tiers.drop_mentions(account, mention)
+            announcement = await self._feed.announce(account, ordered, mention.identifier)
+        except StoreFault:
+            changed = ordered or (ALL_TYPES,)
+            self._tiers.drop(account, changed, "purge")
+            self._remember(account, changed)
+            raise
+        await self._feed.obeyed(announcement)
+        return dropped
+
     async def recover(self) -> None:
         """Make up for an outage: every write that could not be told of is told now.
 
@@ -213,12 +237,12 @@ class Writes:
         self._feed.note_fault()
         self._tiers.drop(mark.account, mark.types, "write")
         if not mark.is_known:
-            self._feed.is_recovered = False
+            self._feed.note_untold()
 
     def _remember(self, account: str, types: tuple[str, ...]) -> None:
         """Keep in mind what the others were not told. Nothing is served here before they were."""
         self._blind.setdefault(account, set()).update(types)
-        self._feed.is_recovered = False
+        self._feed.note_untold()
 
     async def _renew_forever(self) -> None:
         pause_s = self._tiers.options.mark_lease_s / 4

@@ -11,13 +11,28 @@ import sys
 from cyclopts import App, CycloptsError
 
 from cbk_gateway import __version__
-from cbk_gateway.cli import audit, cache, config, explain, limits, sandbox, serve, tenant, token
+from cbk_gateway.cli import audit, cache, completion, config, explain, limits, sandbox, serve, tenant, token
 from cbk_gateway.cli import demo as demonstration
 from cbk_gateway.cli.output import USAGE, complain, exit_code_of
 
+HELP = """An API gateway for the ChatBotKit API: identity, limits, exact caching, provable audit.
+
+Begin with `cbk-gateway demo`; `cbk-gateway COMMAND --help` describes each command with an example.
+
+Files: the settings' file of `--config` and the tenants' file that it names. Secrets are never in them: they
+are references such as env:NAME or file:PATH.
+
+Environment: CBK_GATEWAY_SECTION__KEY overrides a setting, such as CBK_GATEWAY_LISTEN__PORT=8081.
+CBK_GATEWAY_ADMIN_URL and CBK_GATEWAY_ADMIN_TOKEN reach a running gateway. NO_COLOR turns colours off.
+
+Signals of `serve`: TERM and INT drain and end, HUP reads settings and tenants again, USR2 rolls the workers.
+
+Exit codes: 0 done, 1 a check did not hold, 2 wrong usage, 3 unusable configuration, 4 failed at run time.
+"""
+
 app = App(
     name="cbk-gateway",
-    help="An API gateway for the ChatBotKit API: identity, limits, exact caching, provable audit.",
+    help=HELP,
     version=__version__,
     version_flags=["--version"],
     # Ctrl-C is how following commands end: `main` gives it its exit code.
@@ -34,6 +49,7 @@ app.command(limits.limit)
 app.command(limits.quota)
 app.command(cache.app)
 app.command(audit.app)
+completion.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

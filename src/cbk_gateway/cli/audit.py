@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +17,16 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from cbk_gateway import assembly
-from cbk_gateway.audit.export import TABLE_COLUMNS, as_csv, as_json_lines, as_ocsf_lines, table_row
+from cbk_gateway.audit import parquet
+from cbk_gateway.audit.export import (
+    TABLE_COLUMNS,
+    as_csv,
+    as_json_lines,
+    as_ocsf_lines,
+    documented,
+    table_row,
+)
+from cbk_gateway.audit.index import JournalIndex, index_path, passed_over
 from cbk_gateway.audit.reading import segments, workers
 from cbk_gateway.audit.redaction import digest_for
 from cbk_gateway.audit.search import Query, Record, follow, search
@@ -119,7 +130,9 @@ def search_journal(
         limit: Most records to print.
         newest_first: Begin at the end.
     """
-    found = islice(search(directory, filters.query(), newest_first=newest_first), limit)
+    query = filters.query()
+    without = passed_over(directory, query)
+    found = islice(search(directory, query, newest_first=newest_first, without=without), limit)
     if form == "table":
         table = Table(*TABLE_COLUMNS)
         for record in found:
@@ -169,7 +182,8 @@ def show(directory: Path, request_id: str) -> int:
         directory: The journal.
         request_id: The `X-Request-Id` of its answer.
     """
-    found = stories_of(directory, request_id)
+    without = passed_over(directory, Query(request_id=request_id))
+    found = stories_of(directory, request_id, without=without)
     if not found:
         raise CommandFault(f"The journal {directory} knows no request {request_id[:80]}.", USAGE)
     for story in found:
@@ -185,37 +199,92 @@ def export(
     directory: Path,
     *,
     filters: Filters = ANY,
-    form: Annotated[Literal["ocsf", "csv", "json"], Parameter(name=["--format"])] = "ocsf",
+    form: Annotated[Literal["ocsf", "csv", "json", "parquet"], Parameter(name=["--format"])] = "ocsf",
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
 ) -> int:
-    """Write records for another system: OCSF "API Activity" JSON lines, CSV, or JSON lines as they are.
+    """Write records for another system: OCSF "API Activity" JSON lines, CSV, JSON lines as they are, Parquet.
 
     Example: `cbk-gateway audit export audit --format ocsf --since 2026-11-22 > activity.jsonl`
 
     Args:
         directory: The journal.
-        form: ocsf, csv or json.
+        form: ocsf, csv, json or parquet.
+        output: The file to write; standard output when absent, except for parquet, which needs one.
     """
-    found = search(directory, filters.query())
-    if form == "csv":
-        sys.stdout.writelines(as_csv(found))
-    else:
-        lines = as_ocsf_lines(found) if form == "ocsf" else as_json_lines(found)
-        sys.stdout.writelines(line.decode() for line in lines)
+    query = filters.query()
+    found = search(directory, query, without=passed_over(directory, query))
+    if form == "parquet":
+        return _export_parquet(found, output)
+    with output.open("wb") if output is not None else nullcontext(sys.stdout.buffer) as target:
+        if form == "csv":
+            target.writelines(text.encode("utf-8", "backslashreplace") for text in as_csv(found))
+        else:
+            target.writelines(as_ocsf_lines(found) if form == "ocsf" else as_json_lines(found))
+    return 0
+
+
+def _export_parquet(found: Iterable[Record], output: Path | None) -> int:
+    if output is None:
+        raise CommandFault("A Parquet file is no text: name it with --output.", USAGE)
+    try:
+        written = parquet.write(found, output)
+    except parquet.ParquetMissing as missing:
+        raise CommandFault(str(missing), USAGE) from None
+    sys.stderr.write(f"{written} records in {output}\n")
     return 0
 
 
 @app.command
-def digest(*, tenant: str, config: Config = None) -> int:
-    """Print the digest that stands in the journal for a known value, read from standard input.
+def index(directory: Path) -> int:
+    """Build or extend the index beside a journal, which makes search, show and export fast on large ones.
+
+    It may be deleted at any time. Run it now and then, for instance daily; what it does not know is read.
+
+    Example: `cbk-gateway audit index audit`
+
+    Args:
+        directory: The journal.
+    """
+    with JournalIndex(directory) as one:
+        sys.stderr.write(f"{one.extend()} segments indexed in {index_path(directory)}\n")
+    return 0
+
+
+@app.command
+def fields(*, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Print what each field of a record means, and where it goes in an OCSF event.
+
+    Example: `cbk-gateway audit fields`
+
+    Args:
+        json: Print JSON lines.
+    """
+    if json:
+        for name, meaning, place in documented():
+            line = orjson.dumps({"field": name, "meaning": meaning, "ocsf": place})
+            sys.stdout.write(line.decode() + "\n")
+        return 0
+    table = Table("field", "meaning", "OCSF")
+    for row in documented():
+        table.add_row(*row)
+    Console().print(table)
+    return 0
+
+
+@app.command
+def digest(value: str | None = None, *, tenant: str, config: Config = None) -> int:
+    """Print the digest that stands in the journal for a known value: then search for it with --text.
 
     Example: `printf %s "$VALUE" | cbk-gateway audit digest --tenant acme --config config/gateway.yaml`
 
     Args:
+        value: The value; read from standard input when absent, which keeps it out of the shell's history.
         tenant: Whose records; each tenant's digests have a key of their own.
         config: The settings file, for the digest key.
     """
     options = assembly.journal_options(load(config))
-    sys.stdout.write(digest_for(options.digest_key, tenant, sys.stdin.read()) + "\n")
+    known = sys.stdin.read() if value is None else value
+    sys.stdout.write(digest_for(options.digest_key, tenant, known) + "\n")
     return 0
 
 

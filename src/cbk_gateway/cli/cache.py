@@ -28,7 +28,7 @@ def show_cache(
     Args:
         account: The account.
         type_: Only this resource type.
-        id_: Only entries about this id.
+        id_: Only answers that name this id, in their path, query or body.
     """
     return show(get(remote, "/admin/cache", account=account, type=type_, id=id_))
 
@@ -38,14 +38,16 @@ def purge(
     account: str,
     *,
     type_: Annotated[list[str] | None, Parameter(name="--type", negative="")] = None,
+    id_: Annotated[str | None, Parameter(name="--id")] = None,
     remote: Remote = HERE,
 ) -> int:
     """Forget an account's answers, in every worker and in the store.
 
-    Example: `cbk-gateway cache purge acme --type bot --type dataset`
+    Example: `cbk-gateway cache purge acme --type bot --id bot_1`
 
     Args:
         account: The account.
         type_: Only answers that depend on these resource types; everything by default.
+        id_: Only answers of these types that name this id, in their path, query or body; all others stay.
     """
-    return show(post(remote, "/admin/cache/purge", {"account": account, "types": type_ or []}))
+    return show(post(remote, "/admin/cache/purge", {"account": account, "types": type_ or [], "id": id_}))

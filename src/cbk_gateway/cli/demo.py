@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from cbk_gateway.cli.output import CHECK_FAILED
-from cbk_gateway.cli.running import run, until_told
+from cbk_gateway.cli.running import run, settle_memory, until_told
 from cbk_gateway.demo.poster import show_stage, show_step
 from cbk_gateway.demo.stage import Ports, Stage, remove_environment, set_up, write_environment
 from cbk_gateway.demo.tour import Tour
@@ -59,6 +59,7 @@ def demo(
 
 async def _hold(stage: Stage) -> int:
     show_stage(stage, Console())
+    settle_memory()
     await until_told()
     return 0
 

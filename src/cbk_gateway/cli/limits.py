@@ -25,16 +25,28 @@ def show_limit(tenant: str, *, remote: Remote = HERE) -> int:
 
 
 @limit.command(name="reset")
-def reset_limit(tenant: str, *, policy: str | None = None, remote: Remote = HERE) -> int:
+def reset_limit(
+    tenant: str,
+    *,
+    policy: str | None = None,
+    subject: str | None = None,
+    account: bool = False,
+    overall: bool = False,
+    remote: Remote = HERE,
+) -> int:
     """Fill a tenant's buckets.
 
-    Example: `cbk-gateway limit reset acme --policy tenant`
+    Example: `cbk-gateway limit reset acme --policy tenant --subject alice`
 
     Args:
         tenant: Its id.
         policy: One rate; all of them by default.
+        subject: Fill also the bucket of this token subject.
+        account: Fill also the bucket that all tenants of its upstream account share.
+        overall: Fill also the bucket over everybody.
     """
-    return show(post(remote, f"/admin/limits/{tenant}/reset", {"policy": policy}))
+    which = {"policy": policy, "subject": subject, "account": account, "overall": overall}
+    return show(post(remote, f"/admin/limits/{tenant}/reset", which))
 
 
 @quota.command(name="show")

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from cbk_gateway.running import run
+from cbk_gateway.running import forbid_core_dumps, run
 from cbk_gateway.settings.load import load
 from cbk_gateway.supervisor.notify import ServiceManager
 from cbk_gateway.supervisor.supervisor import Supervisor
@@ -33,6 +33,7 @@ def serve(
         config: The settings file; without one the defaults and `CBK_GATEWAY_*` variables stand.
         workers: How many worker processes; `workers` of the settings when not given.
     """
+    forbid_core_dumps()
     loaded = load(config)
     configure_logging(loaded.settings.logging.level, loaded.settings.logging.form)
     try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import yaml
 from cyclopts import App
@@ -25,18 +28,6 @@ def list_tenants(*, remote: Remote = HERE) -> int:
     return show_table(get(remote, "/admin/tenants")["items"], "id", "account", "scopes", "disabled")
 
 
-@app.command(name="show")
-def show_tenant(tenant: str, *, remote: Remote = HERE) -> int:
-    """Show one tenant, without its keys.
-
-    Example: `cbk-gateway tenant show acme`
-
-    Args:
-        tenant: Its id.
-    """
-    return show(get(remote, f"/admin/tenants/{tenant}"))
-
-
 @app.command
 def create(definition: Path, *, key_from_stdin: bool = False, remote: Remote = HERE) -> int:
     """Create a tenant in the store, from a YAML file with one tenant as in `tenants.yaml`.
@@ -56,72 +47,42 @@ def create(definition: Path, *, key_from_stdin: bool = False, remote: Remote = H
 
 
 @app.command
-def disable(tenant: str, *, remote: Remote = HERE) -> int:
-    """Refuse everything a tenant asks, in every process within a second.
-
-    Example: `cbk-gateway tenant disable acme`
-
-    Args:
-        tenant: Its id.
-    """
-    return show(post(remote, f"/admin/tenants/{tenant}/disable"))
-
-
-@app.command
-def enable(tenant: str, *, remote: Remote = HERE) -> int:
-    """Take a disabling back.
-
-    Example: `cbk-gateway tenant enable acme`
-
-    Args:
-        tenant: Its id.
-    """
-    return show(post(remote, f"/admin/tenants/{tenant}/enable"))
-
-
-@app.command
-def delete(tenant: str, *, remote: Remote = HERE) -> int:
-    """Remove a tenant that was created at run time.
-
-    Example: `cbk-gateway tenant delete acme`
-
-    Args:
-        tenant: Its id.
-    """
-    return show(post(remote, f"/admin/tenants/{tenant}/delete"))
-
-
-@app.command
-def rotate(tenant: str, *, remote: Remote = HERE) -> int:
+def rotate(tenant: str, *, expires_at: int | None = None, remote: Remote = HERE) -> int:
     """Begin a rotation: read the next upstream key from standard input. A share of safe GETs tries it first.
 
     Example: `cbk-gateway tenant rotate acme < acme.next.key`
 
     Args:
         tenant: Its id.
+        expires_at: When that key stops working, in epoch seconds, to be warned in time.
     """
-    return show(post(remote, f"/admin/tenants/{tenant}/key/rotate", {"key": sys.stdin.read().strip()}))
+    key = {"key": sys.stdin.read().strip(), "expires_at": expires_at}
+    return show(post(remote, f"/admin/tenants/{quote(tenant, safe='')}/key/rotate", key))
 
 
 @app.command
-def promote(tenant: str, *, remote: Remote = HERE) -> int:
-    """End a rotation: the next key becomes the current one.
+def reseal(*, remote: Remote = HERE) -> int:
+    """Seal stored keys again under the first master key, so that older ones can be taken out.
 
-    Example: `cbk-gateway tenant promote acme`
-
-    Args:
-        tenant: Its id.
+    Example: `cbk-gateway tenant reseal`
     """
-    return show(post(remote, f"/admin/tenants/{tenant}/key/promote"))
+    return show(post(remote, "/admin/keys/reseal"))
 
 
-@app.command
-def drop(tenant: str, *, remote: Remote = HERE) -> int:
-    """Give a rotation up: the next key is forgotten.
+def _on_tenant(name: str, says: str, ask: Callable[[Remote, str], Any], path: str = "") -> None:
+    """Make a command that asks one thing about one tenant; `path` stands below the tenant's own."""
 
-    Example: `cbk-gateway tenant drop acme`
+    def command(tenant: str, *, remote: Remote = HERE) -> int:
+        return show(ask(remote, f"/admin/tenants/{quote(tenant, safe='')}{path}"))
 
-    Args:
-        tenant: Its id.
-    """
-    return show(post(remote, f"/admin/tenants/{tenant}/key/drop"))
+    example = f"Example: `cbk-gateway tenant {name} acme`"
+    command.__doc__ = f"{says}\n\n{example}\n\nArgs:\n    tenant: Its id."
+    app.command(command, name=name)
+
+
+_on_tenant("show", "Show one tenant, without its keys.", get)
+_on_tenant("disable", "Refuse everything a tenant asks, in every process within a second.", post, "/disable")
+_on_tenant("enable", "Take a disabling back.", post, "/enable")
+_on_tenant("delete", "Remove a tenant that was created at run time.", post, "/delete")
+_on_tenant("promote", "End a rotation: the next key becomes the current one.", post, "/key/promote")
+_on_tenant("drop", "Give a rotation up: the next key is forgotten.", post, "/key/drop")

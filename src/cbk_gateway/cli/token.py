@@ -14,7 +14,7 @@ from cbk_gateway import assembly
 from cbk_gateway.cli.output import CONFIGURATION, USAGE, CommandFault
 from cbk_gateway.cli.remote import Remote, get, post, show
 from cbk_gateway.identity import Identity
-from cbk_gateway.settings.load import load, load_tenants_of
+from cbk_gateway.settings.load import load, tenants_without_keys
 
 app = App(name="token", help="Mint, inspect and revoke tenants' tokens.")
 
@@ -30,9 +30,13 @@ def mint(
     subject: str = "app",
     scope: Annotated[list[str] | None, Parameter(negative="")] = None,
     ttl: int = 3600,
+    admin_url: str | None = None,
     config: Config = None,
 ) -> int:
-    """Print a new token, signed with the first key of `identity.mint`.
+    """Print a new token, signed here with the first key of `identity.mint`, or by a running gateway.
+
+    A token that is signed here stands in no journal. With `--admin-url` the gateway there signs it, journals
+    who asked, and knows the tenants created at run time. The token's id is told on stderr, to revoke it by.
 
     Example: `cbk-gateway token mint --tenant acme --subject web --scope "bot:*" --scope "*:read" --ttl 3600`
 
@@ -41,21 +45,30 @@ def mint(
         subject: The app or user it is for.
         scope: What it may do; may be repeated. Everything the tenant may, by default.
         ttl: Seconds until it expires.
-        config: The settings file.
+        admin_url: Base URL of the operators' port of the gateway that is to sign it.
+        config: The settings file, to sign it here.
     """
+    if admin_url is not None:
+        asked = {"tenant": tenant, "subject": subject, "scopes": scope or ["*"], "ttl_s": ttl}
+        made = post(Remote(admin_url), "/admin/tokens/mint", asked)
+        sys.stderr.write(f"Token {made['token_id']}, in the gateway's journal.\n")
+        sys.stdout.write(made["token"] + "\n")
+        return 0
     loaded = load(config)
     minter = assembly.minter(loaded)
     if minter is None:
         raise CommandFault(
             "The settings have no `identity.mint`, so this gateway signs no tokens.", CONFIGURATION
         )
-    if tenant not in {one.id for one in load_tenants_of(loaded)}:
-        raise CommandFault(f"There is no tenant {tenant!r} in {loaded.settings.tenants_file}.", USAGE)
+    if tenant not in {one.id for one in tenants_without_keys(loaded)}:
+        message = f"There is no tenant {tenant!r} in {loaded.settings.tenants_file}."
+        raise CommandFault(f"{message} One created at run time needs --admin-url.", USAGE)
     try:
-        text = minter.mint(tenant, subject, scope or ["*"], ttl)
+        minted = minter.issue(tenant, subject, scope or ["*"], ttl)
     except ValueError as fault:
         raise CommandFault(f"The token cannot be minted: {fault}.", USAGE) from None
-    sys.stdout.write(text + "\n")
+    sys.stderr.write(f"Token {minted.token_id}, signed here: it is in no journal.\n")
+    sys.stdout.write(minted.token.reveal() + "\n")
     return 0
 
 
@@ -106,7 +119,7 @@ def lift(revocation: str, *, remote: Remote = HERE) -> int:
 
 
 @app.command
-def inspect(token: str, *, config: Config = None) -> int:
+def inspect(token: Annotated[str, Parameter(allow_leading_hyphen=True)], *, config: Config = None) -> int:
     """Show what a token says and what each issuer would make of it. `-` reads it from standard input.
 
     Example: `cbk-gateway token inspect - --config config/gateway.yaml < token.txt`

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import orjson
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -213,6 +213,10 @@ class Minter:
         reserved = _OURS | {self._options.tenant_claim, self._options.scope_claim}
         if not reserved.isdisjoint(extra):
             raise ValueError("extra claims cannot replace the ones every token has")
+
+    def __reduce__(self) -> NoReturn:
+        message = "a minter cannot be pickled: it holds its signing key"
+        raise TypeError(message)
 
     def __repr__(self) -> str:
         return f"<Minter {self._options.signing.alg} kid={self._options.signing.kid}>"

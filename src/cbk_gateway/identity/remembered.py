@@ -56,6 +56,11 @@ class RememberedTokens:
         self._entries.move_to_end(digest)
         return entry.principal
 
+    def until(self, digest: bytes) -> float:
+        """When a remembered token expires (epoch seconds); 0 when it is not remembered."""
+        entry = self._entries.get(digest)
+        return entry.until if entry is not None else 0.0
+
     def put(self, digest: bytes, entry: Remembered) -> None:
         """Remember a token, forgetting the least recently used ones beyond the capacity."""
         if self._capacity == 0:

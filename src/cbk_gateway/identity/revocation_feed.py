@@ -21,6 +21,7 @@ from collections.abc import Callable
 import structlog
 from redis.exceptions import RedisClusterException, RedisError
 
+from cbk_gateway.breaks import Breaks
 from cbk_gateway.identity.observer import IdentityObserver
 from cbk_gateway.identity.revocation import Revocation, RevocationList
 from cbk_gateway.identity.revocation_store import CHANNEL, NOWHERE, Changes, RevocationStore
@@ -56,7 +57,9 @@ class RevocationFeed:
         monotonic: Callable[[], float],
         poll_s: float,
         max_age_s: float | None,
+        breaks: Breaks,
     ) -> None:
+        self._breaks = breaks
         self.known = RevocationList()
         self.is_usable = store is None
         self._store = store
@@ -185,6 +188,8 @@ class RevocationFeed:
             self.is_usable = False
         elif self._max_age_s is not None:
             self.is_usable = self._monotonic() - self._confirmed_at < self._max_age_s
+        if not self.is_usable:
+            self._breaks.note()
         self._observer.revocations_confirmed(len(self.known), is_confirmed=False)
 
     async def _follow(self) -> None:

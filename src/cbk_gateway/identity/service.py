@@ -14,6 +14,7 @@ from hashlib import sha256
 
 import structlog
 
+from cbk_gateway.breaks import Breaks
 from cbk_gateway.errors import Refusal, ServiceUnavailable
 from cbk_gateway.identity.bearer import bearer_token
 from cbk_gateway.identity.claims import accepted_until, principal_of
@@ -65,8 +66,10 @@ class Identity:
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        breaks: Breaks | None = None,
     ) -> None:
         self._options = options
+        self._breaks = breaks if breaks is not None else Breaks()
         self._observer = observer if observer is not None else SilentObserver()
         self._clock = clock
         self._remembered = RememberedTokens(options.remembered_tokens)
@@ -79,6 +82,7 @@ class Identity:
             monotonic=monotonic,
             poll_s=options.revocation_poll_s,
             max_age_s=options.max_revocation_age_s,
+            breaks=self._breaks,
         )
         self._fetcher = KeyFetcher(monotonic)
         self._issuers = tuple(
@@ -132,6 +136,14 @@ class Identity:
     def recall(self, name: bytes) -> Principal | None:
         """Like `identify_now`, for a caller who keeps the token's name. Counts nothing."""
         return self._remembered.get(name, self._clock()) if self._feed.is_usable else None
+
+    def lasts_s(self, name: bytes) -> float:
+        """Seconds until the token that `recall` knows by this name expires; 0 when it knows none.
+
+        What ends its life earlier is noted in `Breaks`.
+        """
+        until = self._remembered.until(name)
+        return max(0.0, until - self._clock()) if self._feed.is_usable else 0.0
 
     async def identify(self, authorization: Sequence[str]) -> Principal:
         """Who is calling. Once per request.
@@ -259,6 +271,7 @@ class Identity:
             )
 
     def _revoked(self, revocation: Revocation) -> None:
+        self._breaks.note()
         self._remembered.forget(lambda entry: revocation.matches(entry.principal))
         for listener in tuple(self._listeners):
             try:
@@ -267,6 +280,7 @@ class Identity:
                 _log.exception("revocation_listener_failed", revocation=revocation.id)
 
     def _keys_withdrawn(self, issuer: KeySource) -> None:
+        self._breaks.note()
         name, in_force = issuer.policy.name, issuer.ring.thumbprints
         self._remembered.forget(
             lambda entry: entry.principal.issuer == name and entry.thumbprint not in in_force

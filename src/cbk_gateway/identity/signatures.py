@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -61,6 +61,10 @@ class SignatureKey:
     thumbprint: str
     _method: Algorithm = field(repr=False, compare=False)
     _key: Any = field(repr=False, compare=False)
+
+    def __reduce__(self) -> NoReturn:
+        message = "a key cannot be pickled: it may be a shared secret"
+        raise TypeError(message)
 
     def verifies(self, signing_input: bytes, signature: bytes) -> bool:
         """Whether `signature` is this key's over `signing_input` (RFC 7515 section 5.2 step 8)."""

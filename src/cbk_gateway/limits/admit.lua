@@ -4,10 +4,17 @@
 -- ARGV  worker, number of buckets, of quotas, of slots, lease life in microseconds; then
 --       per bucket: rate per second, burst, cost, extra wanted, shadow 0/1, given back, closed lease, epoch of
 --                   that lease, known tokens, known at (microseconds, -1: unknown), ceiling (-1: none)
---       per quota:  limit, amount, enforced 0/1, floor, start and end of the period in microseconds
---       per slot:   most, own open now, entry life in microseconds, wanted 0/1
+--       per quota:  limit, amount, enforced 0/1, floor, start and end of the period in microseconds,
+--                   correction, extra wanted, top (no extra beyond it), part (an extra is one part of the room),
+--                   lost 0/1 (whether the floor counts even where there is a counter)
+--       per slot:   most, own kept now, entry life in microseconds, wanted 0/1, number of this question,
+--                   extra wanted, part
 -- Reply {verdict, now, kind, index, wait in microseconds, bucket triples (tokens, extra, missed)...,
---        used per quota..., open per slot...}; verdict 1 admitted, 0 refused, -1 a quota's period is over.
+--        quota pairs (used, extra)..., slot pairs (open, extra)...}; verdict 1 admitted, 0 refused, -1 a
+--        quota's period is over.
+--
+-- Corrections and what is given back are entered whatever the verdict. Extras are counted as used, or as
+-- open, from now on: who got them may use them without asking, so nobody else can have them meanwhile.
 --
 -- A bucket is five doubles: tokens, at, lease epoch, leased in this epoch, leased in the one before.
 -- Leased tokens may be spent until the end of their life, so the bucket refills only to burst - leased:
@@ -74,10 +81,21 @@ local function load_bucket(key)
   return b
 end
 
+-- Until the tokens are really there: they come only up to the brim, and the brim rises as leases end.
 local function wait_for(b)
-  local wait = math.ceil((b.need - b.tokens) / b.rate * 1000000)
-  if b.need > b.brim then wait = math.max(wait, (epoch_now + 1) * lease_life - now) end
-  return math.max(1, wait)
+  local tokens, at = b.tokens, math.max(now, b.at)
+  local stages = {
+    {(b.epoch + 1) * lease_life, b.brim},
+    {(b.epoch + 2) * lease_life, math.max(0, b.burst - b.leased)},
+  }
+  for _, stage in ipairs(stages) do
+    if b.need <= stage[2] then break end
+    if stage[1] > at then
+      tokens = math.min(stage[2], tokens + (stage[1] - at) * b.rate / 1000000)
+      at = stage[1]
+    end
+  end
+  return math.max(1, at - now + math.ceil((b.need - tokens) / b.rate * 1000000))
 end
 
 local function save_bucket(b)
@@ -87,17 +105,24 @@ local function save_bucket(b)
 end
 
 local function load_slot(key)
-  local s = {key = key, most = next_number(), own = next_number(), life = next_number(), wanted = next_number() == 1}
-  s.open = s.own
+  local s = {
+    key = key, most = next_number(), own = next_number(), life = next_number(), wanted = next_number() == 1,
+    number = next_number(), want = next_number(), part = next_number(), late = false,
+  }
+  local others = 0
   local entries = redis.call('HGETALL', key)
   for i = 1, #entries, 2 do
-    local count, expires = string.match(entries[i + 1], '^(%d+) (%d+)$')
+    local count, expires, number = string.match(entries[i + 1], '^(%d+) (%d+) ?(%d*)$')
     if tonumber(expires) <= now then
       redis.call('HDEL', key, entries[i])
     elseif entries[i] ~= worker then
-      s.open = s.open + tonumber(count)
+      others = others + tonumber(count)
+    elseif tonumber(number) and tonumber(number) > s.number then
+      -- A later question of this worker overtook this one, and counted its request already.
+      s.own, s.late = tonumber(count), true
     end
   end
+  s.open = others + s.own
   return s
 end
 
@@ -106,10 +131,17 @@ for i = 1, bucket_count do buckets[i] = load_bucket(KEYS[i]) end
 for i = 1, quota_count do
   local q = {
     key = KEYS[bucket_count + i], limit = next_number(), amount = next_number(), enforced = next_number() == 1,
-    floor = next_number(), from = next_number(), to = next_number(),
+    floor = next_number(), from = next_number(), to = next_number(), correction = next_number(),
+    want = next_number(), top = next_number(), part = next_number(),
   }
+  local is_lost = next_number() == 1
   if now < q.from or now >= q.to then return {-1, now} end
   q.used = tonumber(redis.call('GET', q.key) or q.floor)
+  -- Of a store that forgot everything the first to ask may know less than the next.
+  if is_lost and q.used < q.floor then
+    q.used, q.must_save = q.floor, true
+  end
+  q.used = q.used + q.correction
   quotas[i] = q
 end
 for i = 1, slot_count do slots[i] = load_slot(KEYS[bucket_count + quota_count + i]) end
@@ -122,7 +154,7 @@ for i, b in ipairs(buckets) do
   end
 end
 for i, s in ipairs(slots) do
-  if s.wanted and s.open + 1 > s.most and kind == '' then kind, index, wait = 'slot', i, 1000000 end
+  if s.wanted and not s.late and s.open + 1 > s.most and kind == '' then kind, index, wait = 'slot', i, 1000000 end
 end
 local longest_quota = 0
 for i, q in ipairs(quotas) do
@@ -149,22 +181,35 @@ for _, b in ipairs(buckets) do
   reply[#reply + 1] = b.missed and 1 or 0
 end
 for _, q in ipairs(quotas) do
+  local extra = 0
   if admitted then
     q.used = q.used + q.amount
+    extra = math.max(0, math.min(q.want, math.floor((q.top - q.used) / q.part)))
+    q.used = q.used + extra
+  end
+  if admitted or q.correction ~= 0 or q.must_save then
     -- Two days more than the period, so that yesterday can still be shown.
     redis.call('SET', q.key, string.format('%.0f', q.used), 'PX', math.ceil((q.to - now) / 1000) + 172800000)
   end
   reply[#reply + 1] = q.used
+  reply[#reply + 1] = extra
 end
 for _, s in ipairs(slots) do
-  local own = s.own
-  if admitted and s.wanted then own, s.open = own + 1, s.open + 1 end
-  if own > 0 then
-    redis.call('HSET', s.key, worker, string.format('%d %.0f', own, now + s.life))
-    redis.call('PEXPIRE', s.key, math.ceil(s.life / 1000) + 60000)
-  else
-    redis.call('HDEL', s.key, worker)
+  local own, extra = s.own, 0
+  if not s.late then
+    if admitted and s.wanted then
+      own, s.open = own + 1, s.open + 1
+      extra = math.max(0, math.min(s.want, math.floor((s.most - s.open) / s.part)))
+      own, s.open = own + extra, s.open + extra
+    end
+    if own > 0 then
+      redis.call('HSET', s.key, worker, string.format('%d %.0f %d', own, now + s.life, s.number))
+      redis.call('PEXPIRE', s.key, math.ceil(s.life / 1000) + 60000)
+    else
+      redis.call('HDEL', s.key, worker)
+    end
   end
   reply[#reply + 1] = s.open
+  reply[#reply + 1] = extra
 end
 return reply

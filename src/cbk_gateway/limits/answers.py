@@ -69,16 +69,38 @@ def single_rate_headers(rate: Rate, left: int, reset: int) -> dict[str, str]:
     }
 
 
+def single_rate_pieces(rate: Rate) -> tuple[str, str, str, str, str]:
+    """`single_rate_headers` as lines, around their numbers: left, reset, left, reset."""
+    name, policy, limit = _constant_parts(rate.name, rate.burst, rate.per_second)
+    constant = f"\r\nRateLimit-Policy: {policy}\r\nX-RateLimit-Limit: {limit}\r\nX-RateLimit-Remaining: "
+    return f"RateLimit: {name};r=", ";t=", constant, "\r\nX-RateLimit-Reset: ", "\r\n"
+
+
 @lru_cache(maxsize=4096)
 def _constant_parts(name: str, burst: float, per_second: float) -> tuple[str, str, str]:
     standing = Standing(name, burst, burst / per_second, 0, 0)
     return _name(name), _policy(standing), str(math.floor(burst))
 
 
+def quota_warning(used_up: Mapping[str, int]) -> dict[str, str]:
+    """The header of soft quotas that passed a mark: `X-Quota-Warning: "calls";used=87`, in whole percent."""
+    if not used_up:
+        return {}
+    return {
+        "X-Quota-Warning": ", ".join(f"{_name(name)};used={percent}" for name, percent in used_up.items())
+    }
+
+
 def _policy(one: Standing) -> str:
-    return f"{_name(one.policy)};q={math.floor(one.limit)};w={max(1, math.ceil(one.window_s))}"
+    return _policy_text(one.policy, one.limit, one.window_s)
 
 
+@lru_cache(maxsize=4096)
+def _policy_text(policy: str, limit: float, window_s: float) -> str:
+    return f"{_name(policy)};q={math.floor(limit)};w={max(1, math.ceil(window_s))}"
+
+
+@lru_cache(maxsize=4096)
 def _name(policy: str) -> str:
     """A policy name as a structured-field string (RFC 9651 section 3.3.3: printable ASCII)."""
     safe = "".join(char if " " <= char <= "~" else "_" for char in policy)

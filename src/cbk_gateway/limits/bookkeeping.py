@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from cbk_gateway.limits.arrears import NOT_SENT, Arrears
 from cbk_gateway.limits.checkpoint import Checkpoint
 from cbk_gateway.limits.counters import QuotaView, SlotView
-from cbk_gateway.limits.desk import Desk, bucket_question, enter
+from cbk_gateway.limits.desk import Desk, Held, Views, bucket_question, enter
 from cbk_gateway.limits.estimate import Estimates
 from cbk_gateway.limits.grant import Grant, Usage
 from cbk_gateway.limits.ledger import Clock, Ledger, Question
@@ -22,7 +24,7 @@ from cbk_gateway.limits.options import LimiterObserver, LimiterOptions, Mode
 from cbk_gateway.limits.reservation import amount_spent, amount_to_hold
 from cbk_gateway.limits.roster import Roster
 from cbk_gateway.parties import Measure
-from cbk_gateway.store import Store, StoreFault, StoreTrouble
+from cbk_gateway.store import Store, StoreFault
 
 if TYPE_CHECKING:
     from cbk_gateway.limits.bucket_view import BucketView
@@ -32,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 _TICK_S: Final = 0.25
 _MOST_PER_CALL: Final = 64
-_NOT_SENT: Final = frozenset({StoreTrouble.OPEN, StoreTrouble.CLOSED})
+_GRACE_S: Final = 1.0  # a busy bucket's next question returns its tokens as well, without a call of its own
 
 
 class Bookkeeping:
@@ -44,11 +46,11 @@ class Bookkeeping:
         self._store = store
         self._options = options
         self._now = clock
-        self._server = Clock()
+        # Until the store says what time it is: periods must have names even when it is away from the start.
+        self._server = Clock((time.time() - clock()) * 1_000_000)
         self._keeper: asyncio.Task[None] | None = None
         self._is_stopping = asyncio.Event()
-        self._owing: dict[str, dict[int, QuotaView]] = {}
-        self._flushing: dict[str, asyncio.Lock] = {}
+        self._resets = 0
         self._tokens = Estimates(options.token_estimate)
         self._bytes = Estimates(options.bytes_estimate)
         self._roster = Roster(options.expected_workers, options.dead_after_s)
@@ -59,6 +61,7 @@ class Bookkeeping:
         self.holding: set[BucketView] = set()
         """Buckets of which this worker holds something that is to go back."""
         self.ledger = Ledger(store, options.worker_id, options.lease_life_s, options.slot_life_s)
+        self.arrears = Arrears(self, options, clock)
         self.mode = Mode.STORE
         self.is_cluster = store.is_cluster
 
@@ -104,21 +107,29 @@ class Bookkeeping:
         now = self._now()
         for view in self.holding:
             view.lease_until = now
+        self.arrears.end_all()
+        for slot in self.desk.open_slots():
+            slot.lose()
         with contextlib.suppress(StoreFault):
-            await self._give_back(now)
-            await self._flush_all()
+            await self._give_back(now, 0.0)
+            await self.arrears.flush_all()
             await self.ledger.call_roll(self._options.dead_after_s, 0, is_leaving=True)
         await self._save_checkpoint()
 
     async def _keep(self) -> None:
         while not self._is_stopping.is_set():
             with contextlib.suppress(StoreFault):
-                await self._tick(self._now())
+                await self.tick(self._now())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_S):
                     await self._is_stopping.wait()
 
-    async def _tick(self, now: float) -> None:
+    async def tick(self, now: float) -> None:
+        """One round: signs of life, what is to go back, what the store must be told.
+
+        Raises:
+            StoreFault: The store did not answer; the next round goes on.
+        """
         if not self._store.is_available:
             self.note_failure()
             return
@@ -128,14 +139,27 @@ class Bookkeeping:
             if not self._roster.is_complete(now, self._options.return_within_s):
                 return
             self._set_mode(Mode.STORE)
+        if self._is_due("memory", now, self._options.lease_life_s):
+            # What others took in advance may have come back before a refusal's time is over.
+            self._forget_refusals()
         await self._give_back(now)
-        if self._is_due("slots", now, self._options.slot_life_s / 3):
-            for slot in self.desk.open_slots():
-                slot.is_stale = True
-        await self._flush_all()
+        self._look_after_slots(now)
+        self.arrears.end_leases(now)
+        await self.arrears.flush_all()
         if self._is_due("checkpoint", now, self._options.checkpoint_s):
             await self._refresh_quotas()
             await self._save_checkpoint()
+
+    def _look_after_slots(self, now: float) -> None:
+        """Renew entries that no request renewed for a while; places that nobody needed go back with it."""
+        if self._is_due("peak", now, self._options.lease_life_s):
+            for slot in self.desk.open_slots():
+                slot.turn()
+        life_s = self._options.slot_life_s
+        due = now + life_s - min(self._options.lease_life_s + _GRACE_S, life_s / 2)
+        for slot in self.desk.open_slots():
+            if slot.kept_until < due:
+                slot.is_stale = True
 
     def _is_due(self, duty: str, now: float, every_s: float) -> bool:
         if now < self._due.get(duty, 0.0):
@@ -145,10 +169,17 @@ class Bookkeeping:
 
     async def _call_roll(self) -> None:
         since = self._roster.returned_at_us
-        now_us, alive, back = await self.ledger.call_roll(self._options.dead_after_s, since)
+        roll = await self.ledger.call_roll(self._options.dead_after_s, since)
         now = self._now()
-        self.set_clock(now_us, now)
-        self._roster.note(alive, back, now_us, now)
+        self.set_clock(roll.now_us, now)
+        self._roster.note(roll.alive, roll.back, roll.now_us, now)
+        if roll.resets != self._resets:
+            self._resets = roll.resets
+            self._forget_refusals()
+
+    def _forget_refusals(self) -> None:
+        for view in self.desk.buckets():
+            view.blocked.clear()
 
     def note_failure(self) -> None:
         """A call failed: from now on each worker its share, if the store is really away."""
@@ -159,20 +190,37 @@ class Bookkeeping:
 
     def _set_mode(self, mode: Mode) -> None:
         self.mode = mode
+        if mode is Mode.LOCAL:
+            self.arrears.lose_store()
+        for slot in self.desk.open_slots():
+            slot.lose()
         self.observer.mode_changed(mode)
         _log.warning("limiter_mode", mode=mode, workers=self.workers, store=self._store.shown_url)
 
     # Reservations.
 
-    def reservations(self, request: Request, now: float) -> tuple[tuple[QuotaView, int], ...]:
-        """Quotas that count a request, with what is to be held in each."""
-        tenant = request.plan.tenant
+    def reservations(self, request: Request, now: float) -> Held:
+        """Quotas that count a request, with what is to be held in each, in their present periods."""
+        plan = request.plan
+        if not plan.quotas:
+            return ()
         now_us = self.server_now_us(now)
+        request.views.look_at(tuple(self.desk.quota(plan.tenant, quota, now_us) for quota in plan.quotas))
+        return self.amounts(request.views, request.name)
+
+    def amounts(self, views: Views, operation: str) -> Held:
+        """What is to be held in each quota for one request."""
+        if views.held is not None:
+            return views.held
+        tenant_id = views.plan.tenant.id
         held = []
-        for quota in request.plan.quotas:
-            estimates = self._tokens if quota.measure is Measure.TOKENS else self._bytes
-            view = self.desk.quota(tenant, quota, now_us)
-            held.append((view, amount_to_hold(view, estimates.expect(tenant.id, request.name))))
+        for view in views.quotas:
+            measure = view.quota.measure
+            if measure is Measure.REQUESTS:
+                held.append((view, 1))
+                continue
+            estimates = self._tokens if measure is Measure.TOKENS else self._bytes
+            held.append((view, amount_to_hold(view, estimates.expect(tenant_id, operation))))
         return tuple(held)
 
     def report_quota(self, view: QuotaView, percent: int) -> None:
@@ -182,39 +230,40 @@ class Bookkeeping:
             if view.quota.shadow and percent >= 100:
                 self.observer.shadow_refused(view.tenant_id, view.quota.name)
 
-    async def settle(self, grant: Grant, usage: Usage) -> None:
-        """Correct reservations to what was spent, and count the request as ended."""
+    def settle_now(self, grant: Grant, usage: Usage) -> bool:
+        """Correct reservations to what was spent, count the request as ended. Returns whether to flush."""
         tenant_id = grant.plan.tenant.id
+        must_tell = False
         for view, held in grant.reserved:
-            spent = amount_spent(view, held, usage)
-            self._owe(view, spent - held)
-        if (
-            any(view.quota.measure is Measure.TOKENS for view, _ in grant.reserved)
-            and usage.tokens is not None
-        ):
-            self._tokens.learn(tenant_id, grant.operation, usage.tokens)
-        if any(view.quota.measure is Measure.BYTES for view, _ in grant.reserved):
-            self._bytes.learn(tenant_id, grant.operation, usage.bytes)
-        self.close_slots(grant.slots)
-        await self._flush_quietly(tenant_id)
+            measure = view.quota.measure
+            if measure is Measure.REQUESTS:
+                continue
+            must_tell |= self.arrears.correct(view, amount_spent(view, held, usage) - held)
+            if measure is Measure.BYTES:
+                self._bytes.learn(tenant_id, grant.operation, usage.bytes)
+            elif usage.tokens is not None:
+                self._tokens.learn(tenant_id, grant.operation, usage.tokens)
+        return self.close_slots(grant.slots) or must_tell
+
+    async def settle(self, grant: Grant, usage: Usage) -> None:
+        """As `settle_now`, and tell the store at once what must not wait for the next round."""
+        if self.settle_now(grant, usage):
+            await self._flush_quietly(grant.plan.tenant.id)
 
     async def refund(self, grant: Grant) -> None:
         """Give everything back."""
-        self.give_back(grant.drawn)
-        for quota, held in grant.reserved:
-            self._owe(quota, -held)
-        self.close_slots(grant.slots)
-        if grant.reserved or grant.slots:
+        if self.undo((grant,)):
             await self._flush_quietly(grant.plan.tenant.id)
 
-    async def undo(self, taken: Iterable[Taken], tenant_id: str) -> None:
-        """Give back what was taken for a decision that failed later on."""
+    def undo(self, taken: Iterable[Taken | Grant]) -> bool:
+        """Give back what was taken for nothing. Returns whether to flush; else the next round does it."""
+        must_tell = False
         for one in taken:
             self.give_back(one.drawn)
             for quota, held in one.reserved:
-                self._owe(quota, -held)
-            self.close_slots(one.slots)
-        await self._flush_quietly(tenant_id)
+                must_tell |= self.arrears.correct(quota, -held)
+            must_tell |= self.close_slots(one.slots)
+        return must_tell
 
     def give_back(self, tokens: Iterable[tuple[BucketView, float]]) -> None:
         """Return tokens with the next call about their bucket, or with the next round."""
@@ -222,95 +271,24 @@ class Bookkeeping:
             view.given_back += amount
             self.holding.add(view)
 
-    def _owe(self, view: QuotaView, correction: int) -> None:
-        view.pending += correction
-        if view.pending:
-            self._owing.setdefault(view.tenant_id, {})[id(view)] = view
-
-    def owe_all(self, reserved: Iterable[tuple[QuotaView, int]]) -> None:
-        """Count reservations the store could not be told."""
-        for view, held in reserved:
-            self._owe(view, held)
-
-    def close_slots(self, slots: Iterable[SlotView]) -> None:
-        """Count open requests as ended."""
+    def close_slots(self, slots: Iterable[SlotView]) -> bool:
+        """Count open requests as ended. Returns whether the store must know at once."""
+        must_tell = False
         for slot in slots:
-            slot.own -= 1
-            slot.is_stale = True
-
-    # Telling the store.
+            must_tell |= slot.close()
+        return must_tell
 
     async def _flush_quietly(self, tenant_id: str) -> None:
         if self.mode is Mode.STORE:
-            with contextlib.suppress(StoreFault):
-                await self._flush(tenant_id)
+            await self.arrears.flush_quietly(tenant_id)
 
-    async def _flush_all(self) -> None:
-        tenants = {*self._owing, *(slot.tenant_id for slot in self.desk.open_slots() if slot.is_stale)}
-        for tenant_id in tenants:
-            await self._flush(tenant_id)
+    # Telling the store.
 
-    async def _flush(self, tenant_id: str) -> None:
-        """Tell the store all corrections of a tenant in one call; those that join meanwhile go together."""
-        async with self._flushing.setdefault(tenant_id, asyncio.Lock()):
-            quotas = tuple(self._owing.pop(tenant_id, {}).values())
-            slots = self.desk.stale_slots(tenant_id)
-            if not quotas and not slots:
-                return
-            amounts = [view.pending for view in quotas]
-            question = Question(
-                quotas=tuple(
-                    view.question(amount, is_enforced=False)
-                    for view, amount in zip(quotas, amounts, strict=True)
-                ),
-                slots=tuple(slot.question(is_wanted=False) for slot in slots),
-            )
-            for view in quotas:
-                view.pending = 0
-            for slot in slots:
-                slot.is_stale = False
-            try:
-                answer = await self.ledger.ask(question)
-            except StoreFault as fault:
-                self._restore(quotas, amounts, slots, fault)
-                self.note_failure()
-                raise
-            if answer.is_stale:
-                self._restore_current(quotas, amounts, slots, answer.now_us)
-                return
-            for view, used in zip(quotas, answer.used, strict=True):
-                self.report_quota(view, view.learn(used))
-
-    def _restore(
-        self,
-        quotas: tuple[QuotaView, ...],
-        amounts: list[int],
-        slots: tuple[SlotView, ...],
-        fault: StoreFault,
-    ) -> None:
-        """Owe again what was not told. What may have been told is owed again only where that refuses more."""
-        for view, amount in zip(quotas, amounts, strict=True):
-            if amount > 0 or fault.trouble in _NOT_SENT:
-                self._owe(view, amount)
-        for slot in slots:
-            slot.is_stale = True
-
-    def _restore_current(
-        self, quotas: tuple[QuotaView, ...], amounts: list[int], slots: tuple[SlotView, ...], now_us: int
-    ) -> None:
-        """A period ended meanwhile: corrections to it are void, the others are told next time."""
-        self.set_clock(now_us, self._now())
-        for view, amount in zip(quotas, amounts, strict=True):
-            if view.span.start_us <= now_us < view.span.end_us:
-                self._owe(view, amount)
-        for slot in slots:
-            slot.is_stale = True
-
-    async def _give_back(self, now: float) -> None:
-        """Return leases that ended with tokens left."""
+    async def _give_back(self, now: float, grace_s: float = _GRACE_S) -> None:
+        """Return leases that ended with tokens left and were not renewed since."""
         ended = []
         for view in tuple(self.holding):
-            if view.lease and now >= view.lease_until:
+            if view.lease and now >= view.lease_until + grace_s:
                 view.end_lease()
             if view.given_back:
                 ended.append(view)
@@ -336,7 +314,7 @@ class Bookkeeping:
 
     def keep_unsent(self, fault: StoreFault, back: Iterable[tuple[BucketView, float]]) -> None:
         """Keep what could not be given back, unless it may have arrived: it must not arrive twice."""
-        if fault.trouble in _NOT_SENT:
+        if fault.trouble in NOT_SENT:
             self.give_back(back)
 
     async def _refresh_quotas(self) -> None:
@@ -349,5 +327,5 @@ class Bookkeeping:
                 view.learn(used)
 
     async def _save_checkpoint(self) -> None:
-        noted = {view.key: view.used + view.pending for view in self.desk.quotas()}
+        noted = {view.key: view.spent for view in self.desk.quotas()}
         await asyncio.to_thread(self._checkpoint.save, noted, self.desk.floors)

@@ -142,7 +142,16 @@ def decide(
 
 
 def _wait_us(state: BucketState, draw: Draw, need: float, now: int, lease_life_us: int) -> int:
-    wait = math.ceil((need - state.tokens) / draw.rate * MICRO)
-    if need > brim(state, draw):
-        wait = max(wait, (now // lease_life_us + 1) * lease_life_us - now)
-    return max(1, wait)
+    """Until the tokens are really there: they come only up to the brim, and the brim rises as leases end."""
+    tokens, at = state.tokens, max(now, state.at)
+    for till, leased in (
+        ((state.epoch + 1) * lease_life_us, state.leased + state.leased_before),
+        ((state.epoch + 2) * lease_life_us, state.leased),
+    ):
+        most = max(0.0, draw.burst - leased)
+        if need <= most:
+            break
+        if till > at:
+            tokens = min(most, tokens + (till - at) * draw.rate / MICRO)
+            at = till
+    return max(1, at - now + math.ceil((need - tokens) / draw.rate * MICRO))

@@ -13,14 +13,18 @@ from typing import Final
 from cbk_gateway.errors import TooManyRequests
 from cbk_gateway.limits.answers import single_rate_headers
 from cbk_gateway.limits.bucket import Draw
+from cbk_gateway.limits.demand import Demand
 from cbk_gateway.limits.plan import BucketRef
 from cbk_gateway.parties import StoreFailure
 
-_RATE_WINDOW_S: Final = 0.25
 _SLICE_S: Final = 0.125  # a slice is what is asked for, and what flows in, within this time
 _SLICE_TOKENS: Final = 24.0  # but no less than this, or the store would be asked more than every 20th time
+_REFILL_S: Final = 0.25  # nor more than flows in within this time, unless the bucket is far from empty
 _BURST_PART: Final = 0.5  # all slices together are no more of the burst: what is on lease cannot refill
-_SPACING_PART: Final = 0.5  # of the time a slice takes to flow in: a drained bucket is not asked more often
+_ROOMY_PART: Final = 0.25  # of what is left: so much may lie with a worker for the whole life of a lease
+_SPACING_PART: Final = 0.75  # of the time a slice takes to flow in: a drained bucket is not asked more often
+_ROOMY_LEAST: Final = 2.0
+_MOST_BLOCKED: Final = 32
 MICRO: Final = 1_000_000
 
 
@@ -34,7 +38,8 @@ class BucketView:
         lease_size: Tokens that the lease began with, or that the one that ended last did.
         lease_epoch: Server period it was taken in; -1 when the store knows that it ended.
         given_back: Unspent tokens not yet returned to the store.
-        blocked_until: Until when a request of `blocked_cost` or more is refused without asking.
+        blocked: Until when a request is refused without asking, by its cost.
+        asked: How much this worker is asked for.
         tokens: The store's tokens at `seen_at`; meaningless when `seen_at_us` is -1.
         seen_at_us: Server time of that, microseconds.
         refill: Done when the slice that is being fetched has come; None when none is.
@@ -43,13 +48,10 @@ class BucketView:
     """
 
     __slots__ = (
-        "_seen",
         "_share",
         "_share_at",
-        "_window_at",
-        "blocked_cost",
-        "blocked_until",
-        "demand",
+        "asked",
+        "blocked",
         "given_back",
         "is_shared",
         "last_refusal",
@@ -57,6 +59,7 @@ class BucketView:
         "lease_epoch",
         "lease_size",
         "lease_until",
+        "note",
         "ref",
         "refill",
         "seen_at",
@@ -71,17 +74,15 @@ class BucketView:
         self.lease_size = 0.0
         self.lease_epoch = -1
         self.given_back = 0.0
-        self.blocked_until = 0.0
-        self.blocked_cost = 0.0
+        self.blocked: dict[float, float] = {}
         self.tokens = ref.rate.burst
         self.seen_at = 0.0
         self.seen_at_us = -1
-        self.demand = 0.0
+        self.asked = Demand()
+        self.note = self.asked.note
         self.is_shared = False
         self.last_refusal: TooManyRequests | None = None
         self.refill: asyncio.Future[None] | None = None
-        self._seen = 0.0
-        self._window_at = 0.0
         self._share = 0.0
         self._share_at = 0.0
 
@@ -95,38 +96,29 @@ class BucketView:
         """What to do without the store."""
         return self.ref.rate.on_store_failure
 
-    # What this worker is asked for.
-
-    def note(self, cost: float, now: float) -> None:
-        """Count a request, admitted or not: leases are sized by what is asked for."""
-        elapsed = now - self._window_at
-        if elapsed >= _RATE_WINDOW_S:
-            self.demand = self._seen / elapsed
-            self._seen = 0.0
-            self._window_at = now
-        self._seen += cost
-        # A sudden flood is a demand before the window ends.
-        if self._seen > self.demand * _RATE_WINDOW_S:
-            self.demand = self._seen / _RATE_WINDOW_S
-
     def slice_tokens(self, life_s: float, min_rate: float, min_tokens: float, workers: int) -> float:
         """How many whole tokens to ask for in advance; 0 when this bucket is decided call by call.
 
-        A slice must be likely to be spent within the lease's life, and small beside what flows in and what
-        the bucket holds, or tokens would lie idle here while others are refused.
+        Of a bucket with plenty left, what is asked for within a lease's life: nobody misses it meanwhile. Of
+        one that runs dry a slice must be small beside what flows in and what the bucket holds, or tokens
+        would lie idle here while others are refused.
         """
-        if self.demand < min_rate:
+        demand = self.asked.per_second
+        if demand < min_rate:
             return 0.0
         rate = self.ref.rate
-        wanted = max(_SLICE_TOKENS, min(self.demand, rate.per_second) * _SLICE_S)
-        size = float(int(min(wanted, rate.per_second * life_s / 4, rate.burst * _BURST_PART / workers)))
+        tight = min(max(_SLICE_TOKENS, min(demand, rate.per_second) * _SLICE_S), rate.per_second * _REFILL_S)
+        roomy = min(demand * life_s, self.tokens * _ROOMY_PART)
+        if roomy < _ROOMY_LEAST * min_tokens:
+            roomy = 0.0  # a small bucket that hardly refills is not to be shared out
+        size = float(int(min(max(tight, roomy), rate.burst * _BURST_PART / workers)))
         return size if size >= min_tokens else 0.0
 
     def spacing_s(self, want: float, workers: int) -> float:
         """How long to leave a drained bucket alone, so that there is something to fetch.
 
-        All workers together ask about twice while one slice flows in. Nothing is lost by waiting as long as
-        the bucket does not fill up meanwhile.
+        All workers together ask little more than once while one slice flows in. Nothing is lost by waiting
+        as long as the bucket does not fill up meanwhile.
         """
         rate = self.ref.rate
         return min(_SPACING_PART * want * workers, _SPACING_PART * rate.burst) / rate.per_second
@@ -183,13 +175,14 @@ class BucketView:
         self.is_shared = False
 
     def block(self, cost: float, until: float) -> None:
-        """Remember a refusal."""
-        self.blocked_cost = cost
-        self.blocked_until = until
+        """Remember a refusal. A greater cost waits longer, so each has a memory of its own."""
+        if len(self.blocked) >= _MOST_BLOCKED:
+            self.blocked.clear()
+        self.blocked[cost] = until
 
     def blocks(self, cost: float, now: float) -> bool:
         """Whether a remembered refusal covers it."""
-        return now < self.blocked_until and cost >= self.blocked_cost
+        return now < self.blocked.get(cost, 0.0)
 
     def estimate(self, now: float) -> float:
         """Tokens left, as far as this worker can know: for headers, never for decisions."""

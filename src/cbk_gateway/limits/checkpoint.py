@@ -2,12 +2,17 @@
 
 Files of workers that are gone are merged and removed at start. A file that cannot be read is worth nothing
 and harms nothing. Rates need no such notes: they refill within seconds.
+
+What it promises. Each file is written whole under another name, forced to the disk, and renamed: after a
+crash of worker, store and machine together, what was counted until the last note (every 20 seconds) is
+counted still. Without a directory, the same holds as long as one worker of the gateway outlives the store.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +63,10 @@ class Checkpoint:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             path = self._directory / f"quotas-{self._worker_id}.json"
             draft = path.with_suffix(".new")
-            draft.write_bytes(orjson.dumps({**earlier, **noted}))
+            with draft.open("wb") as file:
+                file.write(orjson.dumps({**earlier, **noted}))
+                file.flush()
+                os.fsync(file.fileno())
             draft.replace(path)
             self._remove_merged(path)
         except OSError as exc:

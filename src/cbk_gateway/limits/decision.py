@@ -11,6 +11,7 @@ from cbk_gateway.errors import Refusal
 from cbk_gateway.limits import answers
 from cbk_gateway.limits.bucket_view import BucketView
 from cbk_gateway.limits.counters import QuotaView, SlotView
+from cbk_gateway.limits.desk import Draws, Held, Views
 from cbk_gateway.limits.plan import Plan, label
 from cbk_gateway.limits.reservation import quota_standing, reset_text
 from cbk_gateway.operation import Operation
@@ -20,8 +21,13 @@ from cbk_gateway.operation import Operation
 class Request:
     """What is to be decided."""
 
-    plan: Plan
+    views: Views
     operation: Operation
+
+    @property
+    def plan(self) -> Plan:
+        """The limits that count it."""
+        return self.views.plan
 
     @property
     def name(self) -> str:
@@ -43,8 +49,8 @@ class Taken:
         wait_s: When waiting helps, how long.
     """
 
-    drawn: tuple[tuple[BucketView, float], ...] = ()
-    reserved: tuple[tuple[QuotaView, int], ...] = ()
+    drawn: Draws = ()
+    reserved: Held = ()
     slots: tuple[SlotView, ...] = ()
     refusal: Refusal | None = None
     outcome: str = "admitted"

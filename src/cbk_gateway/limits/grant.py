@@ -79,6 +79,14 @@ class Grant:
         if self.reserved or self.slots:
             await self._limiter.settle(self, usage)
 
+    def settle_now(self, usage: Usage) -> None:
+        """As `settle`, for a caller who cannot wait: what the store must be told goes with the next round."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self.reserved or self.slots:
+            self._limiter.settle_now(self, usage)
+
     async def refund(self) -> None:
         """Nothing was sent upstream: give everything back. Never raises, never waits long."""
         if not self._is_open:

@@ -1,7 +1,7 @@
 """What operators see and do: a tenant's limits as they stand, resets, and quota grants.
 
 Reads and writes the store directly, by the same script as decisions; the hot path never comes here. Other
-workers learn of a change with their next question, and forget a remembered refusal when its time is over.
+workers learn of a change with their next question.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cbk_gateway.limits.bookkeeping import Bookkeeping
-from cbk_gateway.limits.calendar import span_of
 from cbk_gateway.limits.counters import QuotaView
 from cbk_gateway.limits.desk import bucket_question, enter
 from cbk_gateway.limits.ledger import Question
 from cbk_gateway.limits.options import LimiterOptions, Mode
-from cbk_gateway.limits.plan import BucketRef, account_bucket, global_bucket, tenant_bucket
+from cbk_gateway.limits.plan import (
+    BucketRef,
+    account_bucket,
+    global_bucket,
+    subject_bucket,
+    tenant_bucket,
+)
 from cbk_gateway.limits.reservation import reset_text
-from cbk_gateway.parties import Quota, Tenant
+from cbk_gateway.parties import Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,8 @@ class QuotaStanding:
         measure: What it counts: requests, tokens, bytes.
         period: Name of the period, `2026-11` or `2026-11-22`.
         limit: The allowance.
-        used: What is used, reservations of open requests included; below 0 after a grant.
+        used: What is used, reservations of open requests included, and what other workers took in advance
+            within the last seconds; below 0 after a grant.
         resets_at: When the period ends, ISO 8601 in the tenant's zone.
         is_hard: Whether it refuses.
         is_shadow: Whether it only counts.
@@ -67,7 +73,7 @@ class QuotaStanding:
 
 @dataclass(frozen=True, slots=True)
 class OpenStanding:
-    """Open requests or streams over all workers; `most` is the bound."""
+    """Open requests or streams over all workers, with free places that others keep; `most` is the bound."""
 
     kind: str
     open: int
@@ -97,30 +103,73 @@ async def show(tenant: Tenant, books: Bookkeeping, options: LimiterOptions) -> L
     slots = []
     for kind, most in (("requests", limits.max_concurrent), ("streams", limits.max_streams)):
         if most is not None:
-            question = Question(slots=(books.desk.slot(tenant.id, kind, most).question(is_wanted=False),))
-            slots.append(OpenStanding(kind, (await books.ledger.ask(question)).open[0], most))
+            view = books.desk.slot(tenant.id, kind, most)
+            began = books.monotonic()
+            question = Question(slots=(view.report(books.workers),))
+            total = (await books.ledger.ask(question)).open[0]
+            view.enter(question.slots[0], total, 0, began + options.slot_life_s, is_admitted=True)
+            slots.append(OpenStanding(kind, total - view.kept + view.own, most))
     quotas = await quota_show(tenant, books)
     return LimitsStanding(tenant.id, books.mode, books.workers, tuple(rates), quotas, tuple(slots))
 
 
-async def reset(tenant: Tenant, books: Bookkeeping, policy: str | None) -> tuple[str, ...]:
-    """Fill a tenant's own buckets, all or the named one; returns the names of those filled.
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """Which buckets to fill.
 
-    Buckets of subjects, accounts and of everything are not the tenant's alone and stay as they are.
+    Attributes:
+        policy: One of the tenant's own rates; None for all of them.
+        subject: Also the bucket of this token subject.
+        account: Also the one the tenant shares with others of its upstream account.
+        overall: Also the one over everybody.
+    """
+
+    policy: str | None = None
+    subject: str | None = None
+    account: bool = False
+    overall: bool = False
+
+    def buckets(self, tenant: Tenant, options: LimiterOptions) -> tuple[BucketRef, ...]:
+        """The buckets. Raises `KeyError` with the name of one that there is not."""
+        limits = tenant.limits
+        refs = [tenant_bucket(tenant, rate) for rate in limits.rates if self.policy in {None, rate.name}]
+        if self.policy is not None and not refs:
+            raise KeyError(self.policy)
+        if self.subject is not None:
+            if limits.subject_rate is None:
+                raise KeyError("subject")
+            refs.append(subject_bucket(tenant, limits.subject_rate, self.subject))
+        if self.account:
+            refs.append(account_bucket(tenant.account, options.account_rates[tenant.account]))
+        if self.overall:
+            if options.global_rate is None:
+                raise KeyError("overall")
+            refs.append(global_bucket(options.global_rate))
+        return tuple(refs)
+
+
+async def reset(
+    tenant: Tenant, books: Bookkeeping, options: LimiterOptions, filling: Filling
+) -> tuple[str, ...]:
+    """Fill buckets to the brim, which is their burst without what workers hold on lease.
+
+    Other workers forget their remembered refusals at their next sign of life.
+
+    Returns:
+        The names of the policies whose buckets were filled.
 
     Raises:
-        KeyError: The tenant has no such rate.
+        KeyError: There is no such bucket.
         StoreFault: The store does not answer.
     """
-    wanted = [rate for rate in tenant.limits.rates if policy in {None, rate.name}]
-    if policy is not None and not wanted:
-        raise KeyError(policy)
-    for rate in wanted:
-        view = books.desk.bucket(tenant_bucket(tenant, rate))
-        view.given_back += rate.burst
+    refs = filling.buckets(tenant, options)
+    for ref in refs:
+        view = books.desk.bucket(ref)
+        view.given_back += ref.rate.burst
         await books.return_tokens((view,))
-        view.blocked_until = 0.0
-    return tuple(rate.name for rate in wanted)
+        view.blocked.clear()
+    await books.ledger.announce_reset()
+    return tuple(ref.rate.name for ref in refs)
 
 
 async def quota_show(tenant: Tenant, books: Bookkeeping) -> tuple[QuotaStanding, ...]:
@@ -130,10 +179,11 @@ async def quota_show(tenant: Tenant, books: Bookkeeping) -> tuple[QuotaStanding,
         StoreFault: The store does not answer.
     """
     now_us = await books.ask_time()
-    views = [_current(tenant, quota, now_us) for quota in tenant.limits.quotas]
+    views = [books.desk.quota(tenant, quota, now_us) for quota in tenant.limits.quotas]
     used = await books.ledger.read([view.key for view in views])
     return tuple(
-        _quota_standing(view, count or 0, tenant.timezone) for view, count in zip(views, used, strict=True)
+        _quota_standing(view, (count or 0) - view.lease, tenant.timezone)
+        for view, count in zip(views, used, strict=True)
     )
 
 
@@ -151,10 +201,13 @@ async def quota_add(tenant: Tenant, books: Bookkeeping, policy: str, amount: int
         raise KeyError(policy)
     now_us = await books.ask_time()
     view = books.desk.quota(tenant, quota, now_us)
+    if amount is None:
+        # What was taken in advance is forgotten with the rest.
+        view.lease = view.pending = 0
     view.used = await books.ledger.add(view.key, amount, view.span)
     view.blocked_until = 0.0
     view.warned = 0
-    return _quota_standing(view, view.used, tenant.timezone)
+    return _quota_standing(view, view.used - view.lease, tenant.timezone)
 
 
 def buckets_of(tenant: Tenant, options: LimiterOptions) -> tuple[BucketRef, ...]:
@@ -178,10 +231,6 @@ async def _rate_standing(ref: BucketRef, books: Bookkeeping) -> RateStanding:
         enter((view,), await books.ledger.ask(question), books.monotonic())
     rate = ref.rate
     return RateStanding(rate.name, rate.match, rate.per_second, rate.burst, view.tokens, rate.shadow)
-
-
-def _current(tenant: Tenant, quota: Quota, now_us: int) -> QuotaView:
-    return QuotaView(tenant.id, quota, span_of(now_us, quota.period, tenant.timezone))
 
 
 def _quota_standing(view: QuotaView, used: int, timezone: str) -> QuotaStanding:

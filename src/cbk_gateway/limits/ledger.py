@@ -6,6 +6,7 @@ with an answer, or without one, is the limiter's business.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,8 +16,10 @@ from typing import Any, Final, cast
 
 from cbk_gateway.limits.bucket import MICRO, Draw
 from cbk_gateway.limits.calendar import Span
-from cbk_gateway.limits.plan import ROLL_CALL_KEY
+from cbk_gateway.limits.plan import RESETS_KEY, ROLL_CALL_KEY
 from cbk_gateway.store import Store, StoreClient
+
+_RESETS_TTL_MS: Final = 600_000
 
 
 class Kind(StrEnum):
@@ -51,7 +54,19 @@ class BucketQuestion:
 class QuotaQuestion:
     """One quota in a question: add `amount` unless that passes `limit`, if enforced.
 
-    `floor` is the least this worker knows was used already, for a store that lost the counter.
+    Attributes:
+        key: The counter.
+        limit: The allowance.
+        amount: What is wanted now.
+        is_enforced: Whether it refuses.
+        floor: The least this worker knows was used already, for a store that lost the counter.
+        span: The period.
+        correction: Entered whatever becomes of the rest: what was spent beyond what was held, or less.
+        want: How much to lease besides.
+        top: Up to which count leases are given.
+        part: A lease is at most this part of the room left below `top`: 8 for an eighth.
+        paid: What the worker's own lease pays besides `amount`; the store is not asked for it.
+        is_lost: Whether the store was away, so that it may have forgotten what others told it anew.
     """
 
     key: str
@@ -60,16 +75,35 @@ class QuotaQuestion:
     is_enforced: bool
     floor: int
     span: Span
+    correction: int = 0
+    want: int = 0
+    top: int = 0
+    part: int = 1
+    paid: int = 0
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SlotQuestion:
-    """One bound on open requests: this worker has `own` open and wants one more, or only says so."""
+    """One bound on open requests: this worker keeps `own` and wants one more, or only says so.
+
+    Attributes:
+        key: The table of all workers.
+        most: The bound.
+        own: What this worker keeps: its open requests, and free places it goes on keeping.
+        is_wanted: Whether it wants one more.
+        number: Rises with every question of this worker, so that one that was overtaken is known as such.
+        want: How many free places to keep besides.
+        part: Those are at most this part of the room left.
+    """
 
     key: str
     most: int
     own: int
     is_wanted: bool
+    number: int = 0
+    want: int = 0
+    part: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +129,10 @@ class Answer:
         tokens: Per bucket, what is left.
         extras: Per bucket, tokens leased.
         missed: Per bucket, whether it could not pay (a shadow's miss refuses nothing).
-        used: Per quota, what is used now.
-        open: Per slot, what is open now over all workers.
+        used: Per quota, what is used now, leases included.
+        allotted: Per quota, what was leased.
+        open: Per slot, what is open or kept now over all workers.
+        places: Per slot, how many free places this worker may keep.
     """
 
     is_admitted: bool
@@ -109,7 +145,9 @@ class Answer:
     extras: tuple[int, ...] = ()
     missed: tuple[bool, ...] = ()
     used: tuple[int, ...] = ()
+    allotted: tuple[int, ...] = ()
     open: tuple[int, ...] = ()
+    places: tuple[int, ...] = ()
 
 
 def script_text(name: str) -> str:
@@ -154,8 +192,10 @@ def encode(
     for quota in question.quotas:
         args += (quota.limit, quota.amount, int(quota.is_enforced), quota.floor)
         args += (quota.span.start_us, quota.span.end_us)
+        args += (quota.correction, quota.want, quota.top, quota.part, int(quota.is_lost))
     for slot in question.slots:
         args += (slot.most, slot.own, int(slot_life_s * MICRO), int(slot.is_wanted))
+        args += (slot.number, slot.want, slot.part)
     return keys, args
 
 
@@ -166,8 +206,8 @@ def decode(reply: Sequence[Any], question: Question) -> Answer:
         return Answer(is_admitted=False, is_stale=True, now_us=now_us)
     start, count = 5, len(question.buckets)
     triples = reply[start : start + 3 * count]
-    rest = reply[start + 3 * count :]
-    quotas = len(question.quotas)
+    rest = [int(one) for one in reply[start + 3 * count :]]
+    pairs = 2 * len(question.quotas)
     return Answer(
         is_admitted=verdict == 1,
         is_stale=False,
@@ -178,9 +218,33 @@ def decode(reply: Sequence[Any], question: Question) -> Answer:
         tokens=tuple(float(one) for one in triples[0::3]),
         extras=tuple(int(one) for one in triples[1::3]),
         missed=tuple(one == 1 for one in triples[2::3]),
-        used=tuple(int(one) for one in rest[:quotas]),
-        open=tuple(int(one) for one in rest[quotas:]),
+        used=tuple(rest[0:pairs:2]),
+        allotted=tuple(rest[1:pairs:2]),
+        open=tuple(rest[pairs::2]),
+        places=tuple(rest[pairs + 1 :: 2]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """A roll call's outcome.
+
+    Attributes:
+        now_us: The server's time in microseconds.
+        alive: Workers that gave a sign of life lately.
+        back: Those of them that did since the asked instant.
+        resets: Another number whenever buckets were filled by hand.
+    """
+
+    now_us: int
+    alive: int
+    back: int
+    resets: int
+
+
+async def _note_reset(client: StoreClient) -> None:
+    # Any other number than before will do, and none is there for good.
+    await client.set(RESETS_KEY, secrets.randbits(48), px=_RESETS_TTL_MS)
 
 
 async def _get(key: str, client: StoreClient) -> bytes | None:
@@ -208,18 +272,14 @@ class Ledger:
         keys, args = encode(question, self._worker, self._lease_life_s, self._slot_life_s)
         return decode(await self._admit(keys, args), question)
 
-    async def call_roll(
-        self, dead_after_s: float, since_us: int, *, is_leaving: bool = False
-    ) -> tuple[int, int, int]:
-        """Give a sign of life.
-
-        Returns:
-            The server's time in microseconds, how many workers are alive, and how many of them gave a sign
-            of life since `since_us`.
-        """
+    async def call_roll(self, dead_after_s: float, since_us: int, *, is_leaving: bool = False) -> Roll:
+        """Give a sign of life, and learn who else does; `back` counts signs since `since_us`."""
         args = (self._worker, int(dead_after_s * MICRO), int(is_leaving), since_us)
-        now_us, alive, back = await self._roll_call([ROLL_CALL_KEY], args)
-        return int(now_us), int(alive), int(back)
+        return Roll(*map(int, await self._roll_call([ROLL_CALL_KEY, RESETS_KEY], args)))
+
+    async def announce_reset(self) -> None:
+        """Have every worker forget its remembered refusals at its next sign of life."""
+        await self._store.call(_note_reset)
 
     async def add(self, key: str, amount: int | None, span: Span) -> int:
         """Add to a quota's counter, or set it to 0; returns what is used then."""

@@ -37,11 +37,13 @@ class LimiterOptions:
         global_rate: One bucket over all tenants; None for none. It protects the upstream, so choose it above
             the sum of what tenants use normally.
         account_rates: Buckets over all tenants of one upstream account, by account name.
-        lease_life_s: How long a worker may spend tokens it took in advance. Longer means fewer store calls
-            and more tokens that lie idle with a worker that does not need them. Default 1 s.
-        lease_min_rate: Tokens per second asked of one worker from which it takes leases. Default 30.
+        lease_life_s: How long a worker may use what it took in advance, of rates, quotas and open requests.
+            Longer means fewer store calls for tenants of a few requests per second, and more that lies idle
+            with a worker that does not need it. All workers must have the same. Default 5 s.
+        lease_min_rate: Requests per second (tokens, for a rate) asked of one worker from which it takes
+            leases. Below, every limit is decided call by call, exactly in order. Default 2.
         lease_min_tokens: A slice smaller than this is not worth it: the limit is decided call by call,
-            exactly in order. Default 8.
+            exactly in order. Default 4.
         slot_life_s: After this long without a sign of life a worker's open requests no longer count.
             Default 15.
         roll_call_s: Seconds between signs of life. Default 2.
@@ -64,9 +66,9 @@ class LimiterOptions:
 
     global_rate: Rate | None = None
     account_rates: Mapping[str, Rate] = field(default_factory=lambda: _NO_RATES)
-    lease_life_s: float = 1.0
-    lease_min_rate: float = 30.0
-    lease_min_tokens: float = 8.0
+    lease_life_s: float = 5.0
+    lease_min_rate: float = 2.0
+    lease_min_tokens: float = 4.0
     slot_life_s: float = 15.0
     roll_call_s: float = 2.0
     dead_after_s: float = 7.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cbk_gateway.limits import answers
 from cbk_gateway.limits.bucket_view import BucketView
 from cbk_gateway.limits.decision import Request, Taken, quota_refusal, rate_refusal, slot_refusal
+from cbk_gateway.limits.desk import Held
 from cbk_gateway.parties import StoreFailure
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 def decide_locally(request: Request, books: Bookkeeping, now: float) -> Taken:
     """Decide by leases, shares and last known counts. Nothing is taken when anything refuses."""
-    refusal = _counters_refuse(request, books, now)
+    held = books.reservations(request, now)
+    refusal = _counters_refuse(request, held, books, now)
     if refusal is not None:
         return refusal
     leased: list[tuple[BucketView, float]] = []
     shared: list[tuple[BucketView, float]] = []
-    for ref, cost in request.plan.draws:
-        view = books.desk.bucket(ref)
+    for view, cost in request.views.draws:
         view.note(cost, now)
         if view.covers(cost, now):
             view.lease -= cost
@@ -41,15 +42,14 @@ def decide_locally(request: Request, books: Bookkeeping, now: float) -> Taken:
                 taken.return_share(amount)
             return refusal
         shared.append((view, cost))
-    reserved = books.reservations(request, now)
-    books.owe_all(reserved)
-    slots = books.desk.slots_of(request.plan)
-    for slot in slots:
-        slot.own += 1
-        slot.is_stale = True
+    for quota, amount in held:
+        books.arrears.correct(quota, amount)
+    for slot in request.views.slots:
+        slot.open()
+        slot.lose()
     # What came from a share is not the store's to take back: such draws are worth nothing on a refund.
     unpaid = tuple((view, 0.0) for view, _ in shared)
-    return Taken(drawn=tuple(leased) + unpaid, reserved=reserved, slots=slots)
+    return Taken(drawn=tuple(leased) + unpaid, reserved=held, slots=request.views.slots)
 
 
 def _refusal_of(view: BucketView, cost: float, workers: int, now: float) -> Taken | None:
@@ -64,12 +64,13 @@ def _refusal_of(view: BucketView, cost: float, workers: int, now: float) -> Take
     return rate_refusal(view, wait_s, now) if wait_s > 0 else None
 
 
-def _counters_refuse(request: Request, books: Bookkeeping, now: float) -> Taken | None:
-    for view, amount in books.reservations(request, now):
-        expected = view.used + view.pending * books.workers + amount
-        if view.is_enforced and amount > 0 and expected > view.quota.limit:
+def _counters_refuse(request: Request, held: Held, books: Bookkeeping, now: float) -> Taken | None:
+    for view, amount in held:
+        if view.covers(amount, now) or not view.is_enforced or amount <= 0:
+            continue
+        if view.used + view.pending * books.workers + amount > view.quota.limit:
             return quota_refusal(view, books.server_now_us(now), request.plan.tenant.timezone)
-    for slot in books.desk.slots_of(request.plan):
+    for slot in request.views.slots:
         if not slot.has_local_room(books.workers):
             return slot_refusal(slot)
     return None

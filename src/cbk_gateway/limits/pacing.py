@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -36,6 +36,11 @@ class Pacer:
     def __init__(self, most: int) -> None:
         self._most = most
         self._queues: dict[str, _Queue] = {}
+
+    @property
+    def queues(self) -> Collection[str]:
+        """Tenants for whom `has_queue` holds, as they come and go."""
+        return self._queues
 
     def has_queue(self, tenant_id: str) -> bool:
         """Whether somebody waits: newcomers must not pass them."""

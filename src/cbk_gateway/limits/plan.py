@@ -20,6 +20,8 @@ GLOBAL_TAG: Final = "*"
 
 ROLL_CALL_KEY: Final = "cbkgw:{*}:workers"
 
+RESETS_KEY: Final = "cbkgw:{*}:resets"
+
 
 @dataclass(frozen=True, slots=True)
 class BucketRef:
@@ -61,7 +63,7 @@ class Plan:
 
     @property
     def needs_no_store(self) -> bool:
-        """Whether leases alone could decide it: no quota and no concurrency to count."""
+        """Whether buckets alone decide it: no quota and no bound on open requests counts it."""
         return not self.quotas and self.max_concurrent is None and self.max_streams is None
 
 

@@ -39,7 +39,7 @@ def amount_spent(view: QuotaView, held: int, usage: Usage) -> int:
 
 def quota_standing(view: QuotaView, now_us: int) -> Standing:
     """How a quota stands at an instant."""
-    left = max(0, view.quota.limit - view.used - view.pending)
+    left = max(0, view.quota.limit - view.spent)
     window_s = (view.span.end_us - view.span.start_us) / MICRO
     return Standing(view.quota.name, view.quota.limit, window_s, left, (view.span.end_us - now_us) / MICRO)
 

@@ -27,6 +27,7 @@ class RetentionSettings(Section):
         description="Bytes of the whole journal above which the oldest segments are removed; no bound by "
         "default.",
     )
+    sweep_interval_s: Seconds = Field(300.0, description="Seconds between two looks at what may go.")
     held_tenants: tuple[str, ...] = Field(
         (),
         description="Tenants under legal hold: segments with records of theirs stay whatever the bounds say.",
@@ -141,6 +142,15 @@ class AuditSettings(Section):
     )
     free_text: bool = Field(
         False, description="Whether texts of conversations are kept. On, the journal holds personal data."
+    )
+    tag_creates: bool = Field(
+        False,
+        description="Whether creates get a key `cbkGatewayWrite` in their `meta`, by which a create whose "
+        "answer was lost is found again. On, the body that goes upstream is the client's with that key "
+        "added, and readers of the object see it.",
+    )
+    resolve_after_s: Seconds = Field(
+        5.0, description="Seconds from a lost answer to the question what became of the write."
     )
     retention: RetentionSettings = Field(
         default_factory=RetentionSettings, description="How long records stay."

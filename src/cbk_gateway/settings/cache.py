@@ -43,7 +43,7 @@ class CacheSettings(Section):
         10.0, description="Seconds a request waits for another's fetch of the same answer."
     )
     compress: bool = Field(
-        True, description="Whether gzip variants are prepared; off where a front compresses."
+        True, description="Whether zstd and gzip variants are prepared; off where a front compresses."
     )
     compress_min_bytes: Bytes = Field(1024, description="Bytes; smaller answers are not worth it.")
     jsonl_walks: bool = Field(

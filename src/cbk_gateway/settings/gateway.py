@@ -29,10 +29,28 @@ def _as_word(value: object) -> object:
 class TlsSettings(Section):
     """TLS on a listener. Leave the section out where a front (Caddy, Envoy) ends TLS."""
 
-    certificate: Path = Field(description="PEM file with the certificate chain; read again on reload.")
+    certificate: Path = Field(description="PEM file with the certificate chain; read again when it changes.")
     key: Path = Field(description="PEM file with the private key.")
     client_ca: Path | None = Field(
-        None, description="PEM file; when given, clients must show a certificate of it."
+        None, description="PEM file of authorities; when given, clients are asked for a certificate of one."
+    )
+    client_certificate: Literal["required", "optional"] = Field(
+        "required",
+        description="Whether a client without a certificate is refused; a bad one always is. `optional` "
+        "only while clients are being given theirs.",
+    )
+
+
+class SheddingSettings(Section):
+    """What is refused (503) while the event loop runs late. What memory answers is never refused."""
+
+    enabled: bool = Field(True, description="Off only where something before the gateway sheds load.")
+    streams_s: Seconds | None = Field(
+        0.5, description="Seconds of lag, for several looks running, from which streams are refused."
+    )
+    writes_s: Seconds | None = Field(1.0, description="The same for writes; not below `streams_s`.")
+    reads_s: Seconds | None = Field(
+        2.0, description="The same for reads that would be forwarded; not below `writes_s`."
     )
 
 
@@ -57,6 +75,14 @@ class ListenSettings(Section):
     max_connections: Bytes = Field(20_000, description="Open client connections per worker; more are closed.")
     trusted_proxies: tuple[str, ...] = Field(
         (), description="Networks whose X-Forwarded-For is believed (CIDR). Never `0.0.0.0/0`."
+    )
+    proxy_protocol: tuple[str, ...] = Field(
+        (),
+        description="Networks of balancers (CIDR) whose connections begin with a PROXY header, version 1 or "
+        "2; without one they are closed. Never a network from which clients connect themselves.",
+    )
+    shedding: SheddingSettings = Field(
+        default_factory=SheddingSettings, description="Refusing what can be spared under overload."
     )
     drain_s: Seconds = Field(30.0, description="Seconds that open requests and streams get at shutdown.")
     hot_path: Annotated[Literal["on", "off", "verify"], BeforeValidator(_as_word)] = Field(
@@ -131,9 +157,29 @@ class VaultSettings(Section):
     token_file: Path | None = Field(None, description="File with a token, as Vault's agent writes it.")
     kubernetes_role: str | None = Field(None, description="Role of the Kubernetes auth method.")
     kubernetes_mount: str = Field("kubernetes", description="Where that method is mounted.")
+    mounts: tuple[str, ...] = Field(
+        (),
+        description="KV mounts of several segments, such as team/kv; others are a reference's first segment.",
+    )
     namespace: str | None = Field(None, description="Vault Enterprise namespace.")
     ca_file: Path | None = Field(None, description="PEM file of the authorities that vouch for it.")
     refresh_s: Seconds = Field(60.0, description="Seconds between two readings of the secrets.")
+
+
+class PromotionSettings(Section):
+    """When a rotation of upstream keys ends by itself. Counts are of all processes together."""
+
+    successes: Annotated[int, Field(ge=1)] = Field(
+        100,
+        description="Requests that a next key must have passed to become the current one. One refusal bars "
+        "it; an operator may promote it all the same.",
+    )
+    min_age_s: Annotated[float, Field(ge=0)] = Field(
+        3600.0, description="Seconds for which it must have passed."
+    )
+    drop_after: Annotated[int, Field(ge=0)] = Field(
+        3, description="Refusals after which a next key is given up; 0 never."
+    )
 
 
 class TenancySettings(Section):
@@ -154,6 +200,12 @@ class TenancySettings(Section):
         description="Passed requests without a refusal after which a next key is reported ready; 0 never.",
     )
     next_pause_s: Seconds = Field(30.0, description="Seconds a next key rests after it was refused.")
+    promotion: PromotionSettings | None = Field(
+        None,
+        description="Lets rotations end by themselves; unset leaves that to operators. Each end is "
+        "journalled first. For tenants of the file it holds until the file's keys change or the store loses "
+        "it.",
+    )
 
 
 class LoggingSettings(Section):
@@ -204,6 +256,9 @@ Label = Literal["tenant", "resource", "action", "status", "cache", "policy", "qu
 class TelemetrySettings(Section):
     """What is measured, and what answers say of it."""
 
+    metrics: bool = Field(
+        True, description="Whether anything is counted; off leaves /metrics without series of workers."
+    )
     tenant_cap: Bytes = Field(
         200, description="Tenants with a label of their own; the rest count as `other`."
     )

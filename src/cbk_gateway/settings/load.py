@@ -16,10 +16,10 @@ from cbk_gateway.parties import Tenant
 from cbk_gateway.secret import Secret
 from cbk_gateway.settings.faults import Problem, SettingsError
 from cbk_gateway.settings.gateway import GatewaySettings
-from cbk_gateway.settings.references import ReferenceFault, parse_reference, resolve
+from cbk_gateway.settings.references import Environment, ReferenceFault, parse_reference, resolve
 from cbk_gateway.settings.shapes import fit
 from cbk_gateway.settings.tenant_risks import warnings as tenant_warnings
-from cbk_gateway.settings.tenants import load_tenants, vault_references
+from cbk_gateway.settings.tenants import StandIns, load_tenants, tenants_of, vault_references
 from cbk_gateway.settings.yaml_file import YamlDocument, read_yaml
 
 
@@ -85,7 +85,8 @@ def load(
     if settings is None or problems:
         raise SettingsError(problems)
     folder = path.resolve().parent if path is not None else Path.cwd()
-    return Loaded(document.name, folder, settings, os.environ if environ is None else environ, allow_inline)
+    variables = Environment(os.environ if environ is None else environ)
+    return Loaded(document.name, folder, settings, variables, allow_inline)
 
 
 def load_tenants_of(loaded: Loaded) -> tuple[Tenant, ...]:
@@ -99,6 +100,16 @@ def load_tenants_of(loaded: Loaded) -> tuple[Tenant, ...]:
         allow_inline=loaded.allow_inline,
         environ=loaded.environ,
     )
+
+
+def tenants_without_keys(loaded: Loaded) -> tuple[Tenant, ...]:
+    """The tenants of the settings' file with stand-ins for their keys, for whoever only needs their rights.
+
+    Raises:
+        SettingsError: With every problem of that file, but for where references lead.
+    """
+    path = loaded.path(loaded.settings.tenants_file)
+    return tenants_of(read_yaml(path), StandIns(loaded.environ, allow_inline=loaded.allow_inline))
 
 
 def check(

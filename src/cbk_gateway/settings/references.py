@@ -13,11 +13,11 @@ text that is not a reference, since that text is most likely the secret itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from cbk_gateway.secret import Secret
 
@@ -52,6 +52,31 @@ class ReferenceFault(ValueError):  # noqa: N818 - named as the other packages' f
         super().__init__(f"{message} {remedy}")
         self.message = message
         self.remedy = remedy
+
+
+class Environment(Mapping[str, str]):
+    """Environment variables, of which some are secrets: found by name, never shown, never pickled."""
+
+    __slots__ = ("_variables",)
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self._variables = variables
+
+    def __getitem__(self, name: str) -> str:
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __repr__(self) -> str:
+        return f"<Environment of {len(self)} variables>"
+
+    def __reduce__(self) -> NoReturn:
+        message = "an environment cannot be pickled: some of it is secret"
+        raise TypeError(message)
 
 
 @dataclass(frozen=True, slots=True)

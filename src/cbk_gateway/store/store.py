@@ -299,7 +299,7 @@ async def open_store(options: StoreOptions, observer: StoreObserver | None = Non
     server: EmbeddedServer | None = None
     if address.shape is StoreShape.EMBEDDED:
         directory = Path(options.directory) if options.directory else None
-        server = EmbeddedServer(directory, persist=options.persist)
+        server = EmbeddedServer(directory, persist=options.persist, restarts=True)
         await asyncio.to_thread(server.start)
         address = parse(server.url)
     store = Store(build(address, options), address, options, server, observer)

@@ -6,13 +6,17 @@ the server and is answered with `pid N` on standard output; end of file, which t
 the gateway died, ends the server, removes the directory if it is a temporary one, and ends the warden.
 On Linux the server also asks the kernel to kill it when the warden dies.
 
-    python warden.py DIRECTORY remove|keep PROGRAM ARGUMENT...
+A server that ends by itself stays away until the next `start`; with `always` the warden starts it again, at
+once at first, and after longer and longer pauses while it keeps ending.
+
+    python warden.py DIRECTORY remove|keep once|always PROGRAM ARGUMENT...
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import select
 import shutil
@@ -25,6 +29,9 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1
 _GRACE_S: Final = 3.0
 _EXEC_FAILED: Final = 127
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 5.0
+_LIVED_S: Final = 10.0  # who lived that long is no longer one that keeps ending
 
 
 def start(directory: str, command: list[str]) -> int:
@@ -75,22 +82,27 @@ def end(pid: int) -> None:
         os.waitpid(pid, 0)
 
 
-def serve(directory: str, command: list[str]) -> None:
+def serve(directory: str, command: list[str], *, restarts: bool) -> None:
     """Obey the pipe until it closes."""
-    pid = 0
+    pid, started_at, due_at, pause_s = 0, 0.0, math.inf, _FIRST_PAUSE_S
     while True:
         # Wakes now and then to reap a server that died, so that nobody sees a zombie and thinks it alive.
-        readable, _, _ = select.select([0], [], [], 0.2)
+        readable, _, _ = select.select([0], [], [], 0.2 if pid else _FIRST_PAUSE_S)
         if pid and has_ended(pid):
-            pid = 0
-        if not readable:
-            continue
-        order = os.read(0, 1024)
-        if not order:
-            break
-        if pid == 0:
-            pid = start(directory, command)
-            os.write(1, f"pid {pid}\n".encode())
+            pid, now = 0, time.monotonic()
+            if restarts:
+                pause_s = (
+                    _FIRST_PAUSE_S if now - started_at > _LIVED_S else min(2 * pause_s, _LONGEST_PAUSE_S)
+                )
+                due_at = now + pause_s
+        if readable:
+            if not os.read(0, 1024):
+                break
+            if pid == 0:
+                pid, started_at, due_at = start(directory, command), time.monotonic(), math.inf
+                os.write(1, f"pid {pid}\n".encode())
+        elif pid == 0 and time.monotonic() >= due_at:
+            pid, started_at, due_at = start(directory, command), time.monotonic(), math.inf
     if pid:
         end(pid)
 
@@ -102,12 +114,12 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run as a program."""
-    directory, fate, *command = sys.argv[1:]
+    directory, fate, zeal, *command = sys.argv[1:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The end of the pipe is the only way out; a polite signal takes it.
     signal.signal(signal.SIGTERM, _stop)
     try:
-        serve(directory, command)
+        serve(directory, command, restarts=zeal == "always")
     finally:
         if fate == "remove":
             shutil.rmtree(directory, ignore_errors=True)

@@ -19,6 +19,12 @@ from cbk_gateway.settings.load import Loaded
 FIXED: Final = ("admin.host", "admin.port", "admin.tls", "store.url")
 """What belongs to the supervisor itself and asks for a restart. The store's URL: only to or from embedded."""
 
+_NO_NEW_WORKERS: Final[dict[str, Any]] = {
+    "tenants_file": True,
+    "audit": True,
+    "listen": {"tls": True},
+    "admin": {"tls": True},
+}
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]*@")
 _ABSENT: Final = "(not set)"
 
@@ -76,10 +82,10 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Cha
 def files_digest(loaded: Loaded) -> bytes:
     """A digest over the content of every file the settings name, so that renewed certificates are noticed.
 
-    The tenants' file is left out: its changes need no new workers.
+    The tenants' file and the ports' certificates are left out: their changes need no new workers.
     """
     whole = hashlib.sha256()
-    for path in sorted(_files(loaded.settings.model_dump(exclude={"tenants_file": True, "audit": True}))):
+    for path in sorted(_files(loaded.settings.model_dump(exclude=_NO_NEW_WORKERS))):
         try:
             whole.update(hashlib.sha256(loaded.path(path).read_bytes()).digest())
         except OSError as fault:

@@ -75,10 +75,15 @@ class Control:
         return web.json_response({"accepts": places})
 
     async def tenants(self, _: web.Request) -> web.Response:
-        """Read the tenants again at once."""
+        """Read the tenants and the ports' certificates again at once."""
         gateway = self._gateway()
         is_usable = await gateway.reload_tenants()
         problems = [str(problem) for problem in gateway.directory.problems()]
+        try:
+            await gateway.renew_certificates()
+        except OSError as fault:
+            is_usable = False
+            problems.append(f"a certificate cannot be used: {fault}")
         return web.json_response({"usable": is_usable, "problems": problems})
 
     async def record(self, request: web.Request) -> web.Response:

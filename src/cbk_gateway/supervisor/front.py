@@ -8,27 +8,64 @@ asks for the operator's token itself. Nothing of the API passes here.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 import orjson
 from aiohttp import web
 
+from cbk_gateway.admin import commands
+from cbk_gateway.admin.openapi import description
 from cbk_gateway.admin.operators import OPERATOR, Operator, identified, needs
 from cbk_gateway.admin.port import answer_faults
+from cbk_gateway.admin.routes import Route
 from cbk_gateway.errors import Conflict, ServiceUnavailable
 from cbk_gateway.settings import SettingsError
 from cbk_gateway.settings.load import Loaded
 from cbk_gateway.supervisor.changes import document_of, hidden
 from cbk_gateway.supervisor.fleet import Fleet
-from cbk_gateway.supervisor.process import WorkerFault, WorkerProcess
-from cbk_gateway.supervisor.reloading import REFUSED, Reloading
+from cbk_gateway.supervisor.process import State, WorkerFault, WorkerProcess
+from cbk_gateway.supervisor.reloading import APPLIED, REFUSED, Reloading
 from cbk_gateway.supervisor.summing import Sum
 
 READY_PATIENCE_S: Final = 3.0
 _PASSED_ON: Final = ("Authorization", "Content-Type", "Accept", "Origin", "Sec-Fetch-Site", "X-Request-Id")
 
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStanding:
+    """One worker that lives, the draining ones included.
+
+    Attributes:
+        started_at: Epoch seconds.
+        accepts: The sockets of the data port it accepts on, by number.
+    """
+
+    name: str
+    pid: int
+    state: State
+    started_at: float
+    accepts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStanding:
+    """All workers, and how many are wanted."""
+
+    items: list[WorkerStanding]
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadOutcome:
+    """What a reload changed; one that is refused answers 409 with the problems."""
+
+    result: Literal["applied", "unchanged"]
+    changes: list[str]
 
 
 class Front:
@@ -45,6 +82,16 @@ class Front:
         self._reloading = reloading
         self._sum = total
 
+    def routes(self) -> list[Route]:
+        """What the fleet itself answers below /admin; a worker's row of the same name gives way."""
+        nothing = commands.Nothing
+        return [
+            _route("GET", "/admin/workers", "viewer", self._workers, gives=FleetStanding),
+            _route("GET", "/admin/settings", "viewer", self._settings),
+            _route("POST", "/admin/restart", "admin", self._restart, gives=FleetStanding, command=nothing),
+            _route("POST", "/admin/reload", "operator", self._reload, gives=ReloadOutcome, command=nothing),
+        ]
+
     def application(self) -> web.Application:
         """The application, ready to be run."""
         app = web.Application(middlewares=[answer_faults])
@@ -53,10 +100,8 @@ class Front:
                 web.get("/healthz", self._alive),
                 web.get("/readyz", self._ready),
                 web.get("/metrics", self._metrics),
-                web.get("/admin/workers", self._for("viewer", self._workers)),
-                web.get("/admin/settings", self._for("viewer", self._settings)),
-                web.post("/admin/restart", self._for("admin", self._restart)),
-                web.post("/admin/reload", self._for("operator", self._reload)),
+                web.get("/admin/openapi.json", self._description),
+                *(web.route(row.method, row.path, self._for(row.role, row.answer)) for row in self.routes()),
                 web.post("/admin/log-level", self._everywhere),
                 web.route("*", "/admin/{tail:.*}", self._forward),
                 web.get("/.well-known/{tail:.*}", self._forward),
@@ -99,16 +144,10 @@ class Front:
     async def _workers(self, _: web.Request) -> web.Response:
         """Every worker that lives, the draining ones included."""
         items = [
-            {
-                "name": one.name,
-                "pid": one.pid,
-                "state": str(one.state),
-                "started_at": one.started_at,
-                "accepts": list(one.accepts),
-            }
+            WorkerStanding(one.name, one.pid, one.state, one.started_at, list(one.accepts))
             for one in self._fleet.workers.values()
         ]
-        return web.json_response({"items": items, "wanted": self._fleet.fitting.count})
+        return web.json_response(asdict(FleetStanding(items, self._fleet.fitting.count)))
 
     async def _settings(self, _: web.Request) -> web.Response:
         """The settings in force, without secrets."""
@@ -116,6 +155,7 @@ class Front:
 
     async def _restart(self, request: web.Request) -> web.Response:
         """Replace every worker, one by one; answers when the last one has been replaced."""
+        await commands.parsed(request, commands.Nothing)
         await self._record(request, "workers.restart")
         try:
             await self._reloading.restart()
@@ -125,6 +165,7 @@ class Front:
 
     async def _reload(self, request: web.Request) -> web.Response:
         """Read settings and tenants again."""
+        await commands.parsed(request, commands.Nothing)
         await self._record(request, "settings.reload")
         outcome = await self._reloading.reload()
         if outcome.result == REFUSED:
@@ -133,7 +174,8 @@ class Front:
                 details={"problems": list(outcome.problems)},
             )
         changes = [str(change) for change in outcome.changes]
-        return web.json_response({"result": outcome.result, "changes": changes})
+        result: Literal["applied", "unchanged"] = "applied" if outcome.result == APPLIED else "unchanged"
+        return web.json_response(asdict(ReloadOutcome(result, changes)))
 
     async def _record(self, request: web.Request, what: str) -> None:
         """Journal a change before it is made; one that cannot be journalled is not made."""
@@ -147,6 +189,17 @@ class Front:
 
     async def _forward(self, request: web.Request) -> web.Response:
         return await self._pass_on(request, self._someone(), await request.read())
+
+    async def _description(self, request: web.Request) -> web.Response:
+        """A worker's document, with the fleet's own rows in it."""
+        answer = await self._forward(request)
+        if answer.status != 200 or not isinstance(answer.body, bytes):
+            return answer
+        document: dict[str, Any] = orjson.loads(answer.body)
+        own = description(self.routes())
+        document["paths"] |= own["paths"]
+        document["components"]["schemas"] |= own["components"]["schemas"]
+        return web.Response(body=orjson.dumps(document), content_type="application/json")
 
     async def _everywhere(self, request: web.Request) -> web.Response:
         """To every worker; the first answer that is no success is the answer."""
@@ -177,6 +230,19 @@ class Front:
             return await answer(request)
 
         return admitted
+
+
+def _route(
+    method: str,
+    path: str,
+    role: str,
+    answer: Answering,
+    *,
+    gives: type | None = None,
+    command: type[commands.Command] | None = None,
+) -> Route:
+    summary = (inspect.getdoc(answer) or "").partition("\n")[0]
+    return Route(method, path, role, answer, summary, command=command, gives=gives)
 
 
 def operators_of(loaded: Loaded) -> tuple[Operator, ...]:

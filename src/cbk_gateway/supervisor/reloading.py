@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from cbk_gateway.assembly import validate
+from cbk_gateway.assembly import data_port_options, validate
 from cbk_gateway.settings import SettingsError
 from cbk_gateway.settings.load import Loaded, load
 from cbk_gateway.supervisor.changes import Change, differences, document_of, files_digest
@@ -156,7 +156,12 @@ class Reloading:
 
 
 def _digest(loaded: Loaded) -> bytes:
-    try:
-        return hashlib.sha256(loaded.path(loaded.settings.tenants_file).read_bytes()).digest()
-    except OSError:
-        return b""
+    """A digest over what workers take up as they are: the tenants' file, the data port's certificates."""
+    whole = hashlib.sha256()
+    tls = data_port_options(loaded).tls
+    for path in (loaded.path(loaded.settings.tenants_file), *(tls.paths if tls is not None else ())):
+        try:
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError:
+            whole.update(b"unreadable")
+    return whole.digest()

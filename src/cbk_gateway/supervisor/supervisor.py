@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 
 from cbk_gateway import __version__
-from cbk_gateway.assembly import validate
+from cbk_gateway.assembly import admin_port_options, validate
 from cbk_gateway.server import Port, bound_socket
 from cbk_gateway.settings import SettingsError
 from cbk_gateway.settings.load import Loaded, load
@@ -56,6 +56,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading: Reloading
         self._fleet: Fleet
+        self._sum: Sum
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then let open requests end, and end.
@@ -70,6 +71,7 @@ class Supervisor:
             await self._start(_usable(self._path))
             self._manager.ready(self._fleet.fitting.count)
             self._spawn(self._reassure_watchdog())
+            self._spawn(self._sum.follow(self._fleet))
             await self._told.wait()
             self._cancel_tasks()
             self._manager.stopping()
@@ -85,7 +87,7 @@ class Supervisor:
         enter(sockets.close)
         store_url = await self._start_store() if loaded.settings.store.url == EMBEDDED else None
 
-        total = Sum(loaded.settings.telemetry.tenant_cap)
+        total = self._sum = Sum(loaded.settings.telemetry.tenant_cap)
         self._fleet = Fleet(folder, FleetEvents(ended=total.ended, restarted=total.restarted))
         self._reloading = Reloading(
             self._path, loaded, self._fleet, total, sockets, workers=self._workers, store_url=store_url
@@ -96,7 +98,7 @@ class Supervisor:
         settings = loaded.settings.admin
         listening = given[0] if given else bound_socket(settings.host, settings.port, "admin.port")
         runner = web.AppRunner(Front(self._fleet, self._reloading, total).application(), access_log=None)
-        front = Port(runner, listening, settings.tls)
+        front = Port(runner, listening, admin_port_options(loaded))
         self._stack.push_async_callback(front.close, 1.0)
         admin_url = await front.open()
 
@@ -117,7 +119,7 @@ class Supervisor:
         )
 
     async def _start_store(self) -> str:
-        store = EmbeddedServer()
+        store = EmbeddedServer(restarts=True)
         await asyncio.to_thread(store.start)
         self._stack.push_async_callback(asyncio.to_thread, store.stop)
         return store.url

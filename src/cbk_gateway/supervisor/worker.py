@@ -19,8 +19,8 @@ from aiohttp import web
 
 from cbk_gateway.app import Gateway, Identification
 from cbk_gateway.audit import JournalFault
-from cbk_gateway.running import run, until_told
-from cbk_gateway.server import Port, UnixPort
+from cbk_gateway.running import run, settle_memory, until_told
+from cbk_gateway.server import Port, PortOptions, UnixPort
 from cbk_gateway.settings import SettingsError
 from cbk_gateway.settings.gateway import AdminSettings, ListenSettings
 from cbk_gateway.store import StoreFault
@@ -39,15 +39,16 @@ class InheritedDoors:
         self._order = order
         self._control = control
 
-    def data(self, runner: web.ServerRunner, settings: ListenSettings) -> Port:
+    def data(self, runner: web.ServerRunner, settings: ListenSettings, options: PortOptions) -> Port:
         """The data port, on the first socket of this worker's share."""
-        port = Port(runner, self._control.duplicate(self._order.accepts[0]), settings.tls)
+        del settings
+        port = Port(runner, self._control.duplicate(self._order.accepts[0]), options)
         self._control.port = port
         return port
 
-    def admin(self, application: web.Application, settings: AdminSettings) -> UnixPort:
+    def admin(self, application: web.Application, settings: AdminSettings, options: PortOptions) -> UnixPort:
         """The operators' application and the supervisor's routes."""
-        del settings
+        del settings, options
         application.add_routes(self._control.routes())
         return UnixPort(web.AppRunner(application, access_log=None), self._order.control_path)
 
@@ -110,6 +111,7 @@ async def _serve(order: Order, lifeline: Lifeline) -> None:
         control.gateway = gateway
         if control.port is not None:
             await control.port.accept_on([control.duplicate(place) for place in order.accepts])
+        settle_memory()
         lifeline.report(event="ready")
         await until_told()
         # A port that nobody holds open any more refuses connections at once instead of letting them wait.

@@ -5,9 +5,13 @@ Like `observers.py`, of which this is the other half.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from typing import Final
 
 from cbk_gateway.telemetry.instrument_set import InstrumentSet
+
+TENANT_KEYS: Final = ("tenant", "tenant-next")
+"""Kinds of keys that are tenants' own: the current and the next one."""
 
 
 class IdentityEvents:
@@ -25,13 +29,13 @@ class IdentityEvents:
         """A token seen for the first time was accepted."""
         self._verifications.add((issuer, "verified"))
 
-    def token_remembered(self, issuer: str) -> None:
+    def token_remembered(self, issuer: str, times: int = 1) -> None:
         """A remembered token was accepted."""
-        self._verifications.add((issuer, "remembered"))
+        self._verifications.add((issuer, "remembered"), times)
 
-    def token_refused(self, reason: str) -> None:
+    def token_refused(self, reason: str, times: int = 1) -> None:
         """A request was refused; whose token it was is not believed, so there is no issuer."""
-        self._verifications.add((None, reason))
+        self._verifications.add((None, reason), times)
 
     def keys_fetched(self, issuer: str, outcome: str) -> None:
         """A key set was asked for."""
@@ -58,6 +62,7 @@ class TenancyEvents:
         self._refusals = made.counter("tenant_key_refusals_total")
         self._healthy = made.gauge("tenant_key_healthy")
         self._ready = made.counter("tenant_next_key_ready_total")
+        self._rotations = made.counter("tenant_rotations_total")
         self._count = made.gauge("tenants")
         self._version = made.gauge("tenants_version")
         self._sources = made.gauge("tenant_source_healthy")
@@ -75,6 +80,10 @@ class TenancyEvents:
     def next_key_ready(self, tenant: str) -> None:
         """The next key has passed often enough to be promoted."""
         self._ready.add((tenant,))
+
+    def rotation_ended(self, tenant: str, outcome: str, by: str) -> None:
+        """The next key was promoted or dropped, by an operator or by the gateway itself."""
+        self._rotations.add((tenant, outcome, by))
 
     def tenants_changed(self, count: int, version: int) -> None:
         """The registry was replaced."""
@@ -94,8 +103,14 @@ class TenancyEvents:
         self._foreign.add((tenant, "yes" if refused else "no"))
 
     def key_expires(self, kind: str, name: str, at_epoch_s: float) -> None:
-        """A key or certificate of this kind (upstream, signing, tls) stops working then."""
+        """A key or certificate of this kind (upstream, signing, tls, vault) stops working then."""
         self._expiry.set(at_epoch_s, (kind, name))
+
+    def tenants_keys_expire(self, ends: Mapping[tuple[str, str], float]) -> None:
+        """When keys of tenants stop working, by kind (one of `TENANT_KEYS`) and tenant; forget all others."""
+        self._expiry.forget(lambda labels: labels[0] not in TENANT_KEYS or labels in ends)
+        for name, at_epoch_s in ends.items():
+            self._expiry.set(at_epoch_s, name)
 
     def keep_only(self, tenants: Container[str]) -> None:
         """Forget what was said of the keys of tenants that are no more."""

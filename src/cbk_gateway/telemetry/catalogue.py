@@ -15,6 +15,7 @@ from cbk_gateway.telemetry.catalogue_outside import IDENTITY, STORE, TENANCY, UP
 from cbk_gateway.telemetry.spec import Merge, MetricSpec, counter, gauge, histogram
 
 EFFECTS: Final = ("read", "write", "stream")
+HOT_KINDS: Final = ("hit", "forward", "refusal", "verified", "differed")
 STREAM_ENDINGS: Final = ("complete", "truncated", "client_abort", "deadline", "revoked", "drained")
 """As the client saw it: the upstream's own end, a break, the client leaving, the longest life of a stream,
 a token or tenant that may not go on, and the gateway stopping."""
@@ -64,6 +65,14 @@ TRAFFIC: Final = (
         "reason",
         "status",
         "tenant",
+    ),
+    counter(
+        "traffic",
+        "hot_path_answers_total",
+        "Requests answered from their bytes: hit (from memory), forward (by the upstream), refusal; verified "
+        "and differed (a defect) only where every answer is compared with the full path's.",
+        "kind",
+        kind=HOT_KINDS,
     ),
     gauge("traffic", "requests_in_flight", "Requests being served now, streams included."),
     gauge("traffic", "client_connections", "Client connections open on the data port."),
@@ -249,6 +258,13 @@ RUNTIME: Final = (
     gauge("runtime", "worker_up", "1 for each worker that serves.", "worker", merge=Merge.MAX),
     counter("runtime", "worker_restarts_total", "Workers started again, by why.", "reason"),
     histogram("runtime", "event_loop_lag_seconds", "How late the event loop runs what is due.", OVERHEAD),
+    counter(
+        "runtime",
+        "requests_shed_total",
+        "Requests refused because the event loop ran late, by what they were; read: one to be forwarded.",
+        "kind",
+        kind=("stream", "write", "read"),
+    ),
     gauge("runtime", "resident_memory_bytes", "Resident memory of the process.", "worker"),
     counter("runtime", "cpu_seconds_total", "Processor time used, user and system.", "worker"),
     gauge("runtime", "open_files", "Open file descriptors of the process.", "worker"),

@@ -137,6 +137,14 @@ TENANCY: Final = (
     counter("tenancy", "tenant_next_key_ready_total", "Next keys found fit to be promoted.", "tenant"),
     counter(
         "tenancy",
+        "tenant_rotations_total",
+        "Next keys promoted or dropped, by an operator or by the gateway itself.",
+        "tenant",
+        "outcome",
+        "by",
+    ),
+    counter(
+        "tenancy",
         "tenant_foreign_objects_total",
         "Requests for objects that are not the tenant's own, and whether they were refused.",
         "tenant",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cbk_gateway.telemetry.catalogue import CATALOGUE
 from cbk_gateway.telemetry.instruments import Counter, Gauge, Histogram
 from cbk_gateway.telemetry.labels import LabelRules
+from cbk_gateway.telemetry.silent import SilentCounter, SilentGauge, SilentHistogram
 from cbk_gateway.telemetry.snapshot import Families, take
 from cbk_gateway.telemetry.spec import PREFIX, Kind
 
@@ -14,9 +15,16 @@ class InstrumentSet:
 
     Names are given without the common prefix. A name that is not in the catalogue, or is of another kind,
     is a defect and raises KeyError where the instrument is asked for, which is at start.
+
+    Args:
+        rules: The bound on label values.
+        is_silent: Whether nothing is to be kept.
     """
 
-    def __init__(self, rules: LabelRules) -> None:
+    def __init__(self, rules: LabelRules, *, is_silent: bool = False) -> None:
+        counter, gauge, histogram = (
+            (SilentCounter, SilentGauge, SilentHistogram) if is_silent else (Counter, Gauge, Histogram)
+        )
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
@@ -24,11 +32,11 @@ class InstrumentSet:
         for spec in CATALOGUE:
             match spec.kind:
                 case Kind.COUNTER:
-                    self._counters[spec.name] = Counter(spec, rules)
+                    self._counters[spec.name] = counter(spec, rules)
                 case Kind.GAUGE:
-                    self._gauges[spec.name] = Gauge(spec, rules)
+                    self._gauges[spec.name] = gauge(spec, rules)
                 case Kind.HISTOGRAM:
-                    self._histograms[spec.name] = Histogram(spec, rules)
+                    self._histograms[spec.name] = histogram(spec, rules)
 
     def counter(self, name: str) -> Counter:
         """The counter of this name."""

@@ -51,6 +51,13 @@ class HistogramCell:
         if exemplar_id is not None:
             self.exemplars[place] = (exemplar_id, value)
 
+    def observe_first(self, count: int, total: float, exemplar_id: str | None = None) -> None:
+        """Count values that all lie in the first bucket, `total` being their sum."""
+        self.counts[0] += count
+        self.total += total
+        if exemplar_id is not None:
+            self.exemplars[0] = (exemplar_id, total / count)
+
 
 Cell = TypeVar("Cell", ValueCell, HistogramCell)
 

@@ -35,6 +35,7 @@ class Metrics(TrafficMetrics):
         tenant_cap: Tenants shown by name; all others are `other`.
         labels_off: Labels to leave out of every series, from `labels.SWITCHABLE`, to save series.
         worker: Name of this worker; a successor in its place bears it too.
+        is_enabled: Whether anything is kept; without it there are no series at all.
 
     Attributes:
         limits, cache, audit, upstream, store, identity, tenancy: The observers to plug into these packages.
@@ -48,8 +49,10 @@ class Metrics(TrafficMetrics):
         tenant_cap: int = 200,
         labels_off: frozenset[str] = frozenset(),
         worker: str = "0",
+        is_enabled: bool = True,
     ) -> None:
-        made = InstrumentSet(LabelRules(tenant_cap=tenant_cap, switched_off=labels_off))
+        rules = LabelRules(tenant_cap=tenant_cap, switched_off=labels_off)
+        made = InstrumentSet(rules, is_silent=not is_enabled)
         super().__init__(made)
         self.worker = worker
         self.incarnation = secrets.token_hex(8)

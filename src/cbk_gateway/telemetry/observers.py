@@ -33,9 +33,9 @@ class LimiterEvents:
         self._quota_use = made.gauge("quota_use_ratio")
         self._mode_now: str | None = None
 
-    def decided(self, tenant: str, outcome: str, policy: str) -> None:
-        """One decision: admitted, rate, quota, concurrency or unavailable, and by which policy refused."""
-        self._decisions.add((tenant, outcome, policy))
+    def decided(self, tenant: str, outcome: str, policy: str, times: int = 1) -> None:
+        """A decision: admitted, rate, quota, concurrency or unavailable, and by which policy refused."""
+        self._decisions.add((tenant, outcome, policy), times)
 
     def asked_store(self, calls: int) -> None:
         """So many round trips were made for one decision."""
@@ -97,17 +97,17 @@ class CacheEvents:
         self._live = made.gauge("cache_feed_live")
         self._write_wait = made.histogram("cache_write_wait_seconds")
 
-    def hit(self, tier: str) -> None:
+    def hit(self, tier: str, times: int = 1) -> None:
         """An answer from memory: l1, l2, shared or stale."""
-        self._hits.add((tier,))
+        self._hits.add((tier,), times)
 
     def missed(self, reason: str) -> None:
         """A request that will fetch: miss, stale or handover."""
         self._misses.add((reason,))
 
-    def passed(self, reason: str) -> None:
+    def passed(self, reason: str, times: int = 1) -> None:
         """A request forwarded without being remembered."""
-        self._passes.add((reason,))
+        self._passes.add((reason,), times)
 
     def collapsed(self) -> None:
         """A request answered by another's fetch."""

@@ -20,6 +20,7 @@ class ProcessEvents:
         self._files = made.gauge("open_files")
         self._reloads = made.counter("config_reloads_total")
         self._applied = made.gauge("config_applied_timestamp_seconds")
+        self._shed = made.counter("requests_shed_total")
         self._dropped = made.counter("log_lines_dropped_total").bind()
         self._draining = made.gauge("draining")
 
@@ -41,6 +42,10 @@ class ProcessEvents:
     def loop_lag(self, seconds: float) -> None:
         """The event loop ran something this late."""
         self._lag.observe(seconds)
+
+    def request_shed(self, kind: str) -> None:
+        """A request of this kind was refused because the loop runs late."""
+        self._shed.add((kind,))
 
     def resources(self, memory_bytes: int, cpu_s: float, open_files: int) -> None:
         """What the process uses now; `cpu_s` is since its start."""

@@ -36,21 +36,23 @@ class RequestIds:
         process: Twelve hex digits which no other process has.
     """
 
-    __slots__ = ("_clock_ns", "_count", "_latest_ms", "_process")
+    __slots__ = ("_clock_ns", "_count", "_latest_ms", "_process", "_stamp")
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns, process: str | None = None) -> None:
         self._clock_ns = clock_ns
         self._process = process if process is not None else secrets.token_hex(6)
         self._latest_ms = 0
+        self._stamp = f"{0:011x}"
         self._count = 0
 
     def make(self) -> str:
         """A new id."""
         now_ms = self._clock_ns() // 1_000_000
-        if now_ms > self._latest_ms:  # noqa: PLR1730 - max() costs a call, on every request
+        if now_ms > self._latest_ms:
             self._latest_ms = now_ms
-        self._count += 1
-        return f"{self._latest_ms:011x}{self._count & 0xFFFFFF:06x}{self._process}"
+            self._stamp = f"{now_ms:011x}"
+        self._count = count = (self._count + 1) & 0xFFFFFF
+        return f"{self._stamp}{count:06x}{self._process}"
 
     def accept(self, offered: str | None) -> str:
         """The client's `X-Request-Id` when it is acceptable, a new id otherwise."""
@@ -67,9 +69,8 @@ _ids: Final = RequestIds()
 os.register_at_fork(after_in_child=_ids.renew)
 
 
-def new_request_id() -> str:
-    """A new id, of this process."""
-    return _ids.make()
+new_request_id: Final[Callable[[], str]] = _ids.make
+"""A new id, of this process. Bound once: every request needs one."""
 
 
 def request_id_for(offered: str | None) -> str:

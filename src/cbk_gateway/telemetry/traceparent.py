@@ -6,10 +6,10 @@ Pure: texts in, values out, randomness as an argument. Spans stand in `tracing.p
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+from random import getrandbits
 from typing import Final
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
@@ -67,7 +67,12 @@ def parse_traceparent(header: str | None, state: str = "") -> TraceContext | Non
     return TraceContext(trace_id, span_id, bool(int(flags, 16) & _SAMPLED), state if is_passable else "")
 
 
-def new_span_id(draw: Callable[[int], str] = secrets.token_hex) -> str:
+def _random_hex(size: int) -> str:
+    """Random bytes in hex. Ids must not collide; they are no secrets (section 2.2.3 asks for no more)."""
+    return f"{getrandbits(size * 8):0{size * 2}x}"
+
+
+def new_span_id(draw: Callable[[int], str] = _random_hex) -> str:
     """A random span id that is not all zeros."""
     while True:
         span_id = draw(8)
@@ -75,7 +80,13 @@ def new_span_id(draw: Callable[[int], str] = secrets.token_hex) -> str:
             return span_id
 
 
-def new_trace(*, is_sampled: bool, draw: Callable[[int], str] = secrets.token_hex) -> TraceContext:
+def new_traceparent() -> str:
+    """The header of a new, unsampled trace; as `new_trace`, for callers who need no more than the text."""
+    # Of 2**128 numbers the one that is not allowed does not come up.
+    return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-00"
+
+
+def new_trace(*, is_sampled: bool, draw: Callable[[int], str] = _random_hex) -> TraceContext:
     """A trace that starts here."""
     while True:
         trace_id = draw(16)
@@ -83,7 +94,7 @@ def new_trace(*, is_sampled: bool, draw: Callable[[int], str] = secrets.token_he
             return TraceContext(trace_id, new_span_id(draw), is_sampled)
 
 
-def forwarded(received: TraceContext | None, draw: Callable[[int], str] = secrets.token_hex) -> TraceContext:
+def forwarded(received: TraceContext | None, draw: Callable[[int], str] = _random_hex) -> TraceContext:
     """The context to send upstream: the client's trace with a span of ours, or a new unsampled trace."""
     if received is None:
         return new_trace(is_sampled=False, draw=draw)

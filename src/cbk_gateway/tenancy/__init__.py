@@ -6,8 +6,9 @@ headers.py      run-as headers in every spelling
 registry.py     the tenants of this process
 directory.py    where they come from: tenant_file.py, and stored.py over records.py, with overrides.py
 operations.py   what operators change at run time
-key_source.py   where keys come from: vault.py, cipher.py, and the settings' references
+key_source.py   where keys come from: vault.py with vault_login.py, cipher.py, and the settings' references
 credentials.py  which key a request uses, by the rules of rotation.py
+promotion.py    rotations that end by themselves
 ownership.py    who made which object, by the ids that object_ids.py finds
 """
 

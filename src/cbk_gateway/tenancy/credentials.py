@@ -71,6 +71,11 @@ class Credentials:
         self._clock = clock
         self._draw = draw
         self._kept: dict[str, _Kept] = {}
+        self._on_next_judged: Callable[[Tenant, Event], None] | None = None
+
+    def on_next_judged(self, callback: Callable[[Tenant, Event], None]) -> None:
+        """Have `callback` called with NEXT_PASSED or NEXT_REFUSED whenever a request tells one of them."""
+        self._on_next_judged = callback
 
     def credential_for(self, tenant: Tenant, operation: Operation) -> Credential:
         """The key for a request's first attempt. Touches nothing but memory."""
@@ -164,11 +169,18 @@ class Credentials:
                 observer.health_changed(tenant.id, is_healthy=True)
             case Event.NEXT_REFUSED:
                 observer.key_refused(tenant.id, "next")
+                self._judged(tenant, event)
                 if before.next_refused_at is None:
                     _LOG.warning("upstream_key_refused", tenant=tenant.id, which="next")
+            case Event.NEXT_PASSED:
+                self._judged(tenant, event)
             case Event.NEXT_READY:
                 _LOG.info("upstream_next_key_ready", tenant=tenant.id)
                 observer.next_key_ready(tenant.id)
+
+    def _judged(self, tenant: Tenant, event: Event) -> None:
+        if self._on_next_judged is not None:
+            self._on_next_judged(tenant, event)
 
 
 def _is_safe(operation: Operation) -> bool:

@@ -42,6 +42,7 @@ class Directory:
 
     Attributes:
         registry: What it fills.
+        observer: Gets the events.
         records: The store's rows, or None without a store.
         keys: Where keys come from.
         rows: The rows that are in force.
@@ -62,7 +63,7 @@ class Directory:
         self.registry = registry
         self.keys = keys
         self._options = options if options is not None else TenancyOptions()
-        self._observer = observer if observer is not None else SilentObserver()
+        self.observer = observer if observer is not None else SilentObserver()
         self._store = store
         self.records = Records(store, timeout_s=self._options.store_timeout_s) if store is not None else None
         self._file = (
@@ -97,6 +98,8 @@ class Directory:
         loop = asyncio.get_running_loop()
         if self._file is not None:
             self._tasks.append(loop.create_task(self._watch(self._file)))
+        if self.keys.has_vault:
+            self._tasks.append(loop.create_task(self._look_at_login()))
         if self._store is not None:
             self._tasks.append(loop.create_task(self._follow()))
             self._tasks.append(loop.create_task(self._listen(self._store)))
@@ -128,12 +131,12 @@ class Directory:
         except StoreFault as fault:
             if not self._store_failed:
                 _LOG.warning("tenants_store_away", fault=str(fault))
-                self._observer.source_failed("store")
+                self.observer.source_failed("store")
             self._store_failed = True
             return False
         if self._store_failed:
             self._store_failed = False
-            self._observer.source_recovered("store")
+            self.observer.source_recovered("store")
             _LOG.info("tenants_store_back")
         return True
 
@@ -183,7 +186,7 @@ class Directory:
         self.defined = defined
         change = self.registry.replace(self._in_force(tenant) for tenant in defined.values())
         if change:
-            self._observer.tenants_changed(len(self.registry), change.version)
+            self.observer.tenants_changed(len(self.registry), change.version)
             _LOG.info(
                 "tenants_changed",
                 version=change.version,
@@ -216,6 +219,11 @@ class Directory:
         while True:
             await asyncio.sleep(self._options.file_poll_s)
             await file.look()
+
+    async def _look_at_login(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.login_look_s)
+            await self.keys.look_at_login()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()

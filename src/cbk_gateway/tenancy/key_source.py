@@ -6,6 +6,7 @@ the same rules. It keeps no keys but the last good ones of Vault, which `vault.p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,8 @@ class KeySource:
     """Follows references and opens seals.
 
     Attributes:
-        vault_problems: What went wrong with Vault at the last reading, in words that name references only.
+        vault_problems: What is wrong with Vault, its login or the last reading, in words that name
+            references only.
     """
 
     def __init__(
@@ -42,12 +44,18 @@ class KeySource:
         self._master = master
         self._vault = vault
         self._observer = observer if observer is not None else SilentObserver()
+        self._unread: tuple[str, ...] = ()
         self.vault_problems: tuple[str, ...] = ()
 
     @property
     def can_seal(self) -> bool:
         """Whether keys can be stored: whether a master key is configured."""
         return self._master is not None
+
+    @property
+    def has_vault(self) -> bool:
+        """Whether a login at Vault has to be looked at."""
+        return self._vault is not None
 
     @property
     def refresh_s(self) -> float:
@@ -65,8 +73,15 @@ class KeySource:
         found: Mapping[str, Secret] | None = None
         if self._vault is not None and references:
             found, problems = await self._vault.read_all(references)
-            self._note(tuple(problems))
+            self._unread = tuple(problems)
+            self._note(self._vault)
         return Following(self._environ, folder, found, self._allow_inline)
+
+    async def look_at_login(self) -> None:
+        """Renew the login at Vault if that is due, and say how it stands. Never raises."""
+        if self._vault is not None:
+            await self._vault.look_at_login()
+            self._note(self._vault)
 
     def seal(self, secret: Secret, tenant: str, name: str) -> str:
         """A secret as text for the store.
@@ -105,7 +120,10 @@ class KeySource:
             raise CipherFault(message)
         return self._master
 
-    def _note(self, problems: tuple[str, ...]) -> None:
+    def _note(self, vault: Vault) -> None:
+        problems = (*((vault.trouble,) if vault.trouble is not None else ()), *self._unread)
+        if vault.ends_in_s is not None:
+            self._observer.key_expires("vault", "login", time.time() + vault.ends_in_s)
         if problems:
             self._observer.source_failed("vault")
             if problems != self.vault_problems:

@@ -20,6 +20,12 @@ class TenancyObserver(Protocol):
     def next_key_ready(self, tenant: str) -> None:
         """The next key has passed often enough to be promoted."""
 
+    def rotation_ended(self, tenant: str, outcome: str, by: str) -> None:
+        """The next key was "promoted" or "dropped", by an "operator" or by the "gateway" itself."""
+
+    def key_expires(self, kind: str, name: str, at_epoch_s: float) -> None:
+        """A key of this kind and name stops working then."""
+
     def tenants_changed(self, count: int, version: int) -> None:
         """The registry was replaced."""
 
@@ -43,6 +49,12 @@ class SilentObserver:
         """See `TenancyObserver`."""
 
     def next_key_ready(self, tenant: str) -> None:
+        """See `TenancyObserver`."""
+
+    def rotation_ended(self, tenant: str, outcome: str, by: str) -> None:
+        """See `TenancyObserver`."""
+
+    def key_expires(self, kind: str, name: str, at_epoch_s: float) -> None:
         """See `TenancyObserver`."""
 
     def tenants_changed(self, count: int, version: int) -> None:

@@ -29,6 +29,7 @@ from cbk_gateway.tenancy.overrides import (
     NEXT_KEY,
     NO_OVERRIDE,
     Override,
+    digest,
     dropping,
     promotion,
     rotation_to,
@@ -79,7 +80,9 @@ class TenantOperations:
             "origin": self._directory.origin(tenant.id),
             "disabled": tenant.disabled,
             "key": repr(tenant.key),
+            "keyExpires": tenant.key_expires,
             "nextKey": repr(tenant.next_key) if tenant.next_key is not None else None,
+            "nextKeyExpires": tenant.next_key_expires,
             "runAs": {"header": str(tenant.run_as.form), "value": tenant.run_as.value}
             if tenant.run_as is not None
             else None,
@@ -158,23 +161,33 @@ class TenantOperations:
         """Refuse a tenant's tokens that were issued before a moment, in epoch seconds."""
         return await self._override(tenant_id, lambda _, old: replace(old, token_not_before=epoch_s))
 
-    async def begin_rotation(self, tenant_id: str, next_key: Secret) -> Tenant:
-        """Give a tenant a next key, which a share of its safe GETs will try first."""
+    async def begin_rotation(
+        self, tenant_id: str, next_key: Secret, next_expires: int | None = None
+    ) -> Tenant:
+        """Give a tenant a next key, which a share of its safe GETs will try first.
+
+        `next_expires` is when it stops working, in epoch seconds, if that is known.
+        """
 
         def begun(tenant: Tenant, old: Override) -> Override:
             sealed_key = self._sealed(tenant.key, tenant_id, KEY)
             sealed_next = self._sealed(next_key, tenant_id, NEXT_KEY)
-            return rotation_to(self._directory.defined[tenant_id], tenant, old, sealed_key, sealed_next)
+            defined = self._directory.defined[tenant_id]
+            return rotation_to(defined, tenant, old, sealed_key, sealed_next, next_expires=next_expires)
 
+        await self._records().forget_tally(tenant_id)
         return await self._override(tenant_id, begun)
 
-    async def promote(self, tenant_id: str) -> Tenant:
-        """Make the next key the current one. The former one may be revoked upstream a second later."""
-        return await self._override(tenant_id, promotion)
+    async def promote(self, tenant_id: str, *, only: str | None = None, by: str = "operator") -> Tenant:
+        """Make the next key the current one. The former one may be revoked upstream a second later.
 
-    async def drop(self, tenant_id: str) -> Tenant:
-        """Give the next key up."""
-        return await self._override(tenant_id, dropping)
+        Given `only`, a digest, another next key is left as it is. `by` is "operator" or "gateway".
+        """
+        return await self._end_rotation(tenant_id, promotion, "promoted", only, by)
+
+    async def drop(self, tenant_id: str, *, only: str | None = None, by: str = "operator") -> Tenant:
+        """Give the next key up; arguments as of `promote`."""
+        return await self._end_rotation(tenant_id, dropping, "dropped", only, by)
 
     async def reseal(self) -> int:
         """Seal stored keys again that are under an older master key; says how many tenants that were.
@@ -190,6 +203,25 @@ class TenantOperations:
                     changed += await write(name, octets, row)
         await self._taken()
         return changed
+
+    async def _end_rotation(
+        self,
+        tenant_id: str,
+        end: Callable[[Tenant, Override], Override],
+        outcome: str,
+        only: str | None,
+        by: str,
+    ) -> Tenant:
+        def ended(tenant: Tenant, old: Override) -> Override:
+            if only is not None and (tenant.next_key is None or digest(tenant.next_key) != only):
+                message = f"the tenant {tenant_id} has another next key, or none"
+                raise ValueError(message)
+            return end(tenant, old)
+
+        tenant = await self._override(tenant_id, ended)
+        self._directory.observer.rotation_ended(tenant_id, outcome, by)
+        await self._records().forget_tally(tenant_id)
+        return tenant
 
     async def _override(self, tenant_id: str, change: Callable[[Tenant, Override], Override]) -> Tenant:
         records = self._records()

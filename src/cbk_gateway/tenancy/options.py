@@ -27,6 +27,21 @@ class RotationOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class PromotionOptions:
+    """When a rotation ends without an operator. Counts are of all processes together.
+
+    Attributes:
+        successes: Requests that the next key must have passed. One refusal bars it for good.
+        min_age_s: For how long it must have passed, in seconds by the store's clock.
+        drop_after: Refusals after which it is given up; 0 for never.
+    """
+
+    successes: int = 100
+    min_age_s: float = 3600.0
+    drop_after: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class VaultOptions:
     """Where HashiCorp Vault is and how to log in: with `token`, `token_file`, or a Kubernetes role.
 
@@ -37,6 +52,8 @@ class VaultOptions:
         kubernetes_role: Role of the Kubernetes auth method, or None.
         kubernetes_mount: Where that method is mounted.
         service_account_file: The pod's own token.
+        mounts: Mounts whose names have several segments, such as `team/kv`; others are the first segment of
+            a reference.
         namespace: Vault Enterprise namespace, or None.
         ca_file: CA certificates that vouch for Vault, or None for the system's.
         timeout_s: Longest wait for one request, in seconds.
@@ -50,6 +67,7 @@ class VaultOptions:
     kubernetes_role: str | None = None
     kubernetes_mount: str = "kubernetes"
     service_account_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    mounts: tuple[str, ...] = ()
     namespace: str | None = None
     ca_file: Path | None = None
     timeout_s: float = 5.0
@@ -63,15 +81,19 @@ class TenancyOptions:
 
     Attributes:
         rotation: Behaviour of key rotations.
+        promotion: When they end by themselves; None leaves that to operators.
         file_poll_s: How often the tenants' file and the secret files are looked at, in seconds.
         store_poll_s: How often the store's tenants are asked for a change, beside being told. Below 1,
             so that disabling acts within a second even when the message is lost.
         store_timeout_s: Longest wait for one look, in seconds.
+        login_look_s: How often the login at Vault is looked at, in seconds, whether it has to be renewed.
         owners_remembered: Owners of objects kept in this process.
     """
 
     rotation: RotationOptions = field(default_factory=RotationOptions)
+    promotion: PromotionOptions | None = None
     file_poll_s: float = 1.0
     store_poll_s: float = 0.4
     store_timeout_s: float = 1.0
+    login_look_s: float = 1.0
     owners_remembered: int = 50_000

@@ -34,7 +34,9 @@ class Override:
             definition's counts.
         key: Sealed key in place of the definition's, while that one's digest is `replaces`; or None.
         replaces: Digest of the definition's key that `key` stands in for, or None.
+        key_expires: When `key` stops working, in epoch seconds, or None where that is not known.
         next_key: Sealed next key in place of the definition's, or None.
+        next_key_expires: When `next_key` stops working, likewise.
         promoted: Digest of a next key that is to be the current one, or None.
         dropped: Digest of a next key that is not to be used, or None.
     """
@@ -46,6 +48,8 @@ class Override:
     next_key: str | None = None
     promoted: str | None = None
     dropped: str | None = None
+    key_expires: int | None = None
+    next_key_expires: int | None = None
 
     def encoded(self) -> bytes:
         """As it is stored."""
@@ -71,7 +75,12 @@ def decode(octets: bytes) -> Override:
         for name in ("key", "replaces", "next_key", "promoted", "dropped")
         if isinstance(document.get(name), str)
     }
-    return Override(disabled=document.get("disabled") is True, token_not_before=moment, **texts)
+    ends = {
+        name: document[name]
+        for name in ("key_expires", "next_key_expires")
+        if type(document.get(name)) is int
+    }
+    return Override(disabled=document.get("disabled") is True, token_not_before=moment, **texts, **ends)
 
 
 def digest(key: Secret) -> str:
@@ -83,21 +92,24 @@ def applied(tenant: Tenant, override: Override, unseal: Opener) -> Tenant:
     """The tenant as the override leaves it. `unseal` may raise; its error is the caller's."""
     if override == NO_OVERRIDE:
         return tenant
-    key, next_key = tenant.key, tenant.next_key
+    key, key_expires = tenant.key, tenant.key_expires
+    next_key, next_expires = tenant.next_key, tenant.next_key_expires
     if override.key is not None and override.replaces == digest(key):
-        key = unseal(override.key, tenant.id, KEY)
+        key, key_expires = unseal(override.key, tenant.id, KEY), override.key_expires
     if override.next_key is not None:
-        next_key = unseal(override.next_key, tenant.id, NEXT_KEY)
+        next_key, next_expires = unseal(override.next_key, tenant.id, NEXT_KEY), override.next_key_expires
     if next_key is not None:
         named = digest(next_key)
         if named == override.promoted:
-            key, next_key = next_key, None
+            key, key_expires, next_key = next_key, next_expires, None
         elif named == override.dropped or next_key == key:
             next_key = None
     return replace(
         tenant,
         key=key,
+        key_expires=key_expires,
         next_key=next_key,
+        next_key_expires=next_expires if next_key is not None else None,
         disabled=tenant.disabled or override.disabled,
         token_not_before=max(tenant.token_not_before, override.token_not_before),
     )
@@ -128,7 +140,13 @@ def dropping(tenant: Tenant, override: Override) -> Override:
 
 
 def rotation_to(
-    defined: Tenant, in_force: Tenant, override: Override, sealed_key: str, sealed_next: str
+    defined: Tenant,
+    in_force: Tenant,
+    override: Override,
+    sealed_key: str,
+    sealed_next: str,
+    *,
+    next_expires: int | None = None,
 ) -> Override:
     """The override that begins a rotation.
 
@@ -138,13 +156,16 @@ def rotation_to(
         override: What applies now.
         sealed_key: The key in force, sealed; kept only where the definition has another.
         sealed_next: The new key, sealed.
+        next_expires: When it stops working, in epoch seconds, or None where that is not known.
     """
     stands_in = in_force.key != defined.key
     return replace(
         override,
         key=sealed_key if stands_in else None,
+        key_expires=in_force.key_expires if stands_in else None,
         replaces=digest(defined.key) if stands_in else None,
         next_key=sealed_next,
+        next_key_expires=next_expires,
         promoted=None,
         dropped=None,
     )

@@ -4,7 +4,8 @@ Pure: the state of one tenant's keys, the time and the draw come in, the new sta
 
 A 401 from the API speaks about the key. A 403 may speak about the key or about the object asked for (the
 API answers 403 for another account's id), so it counts against the next key only if the current one then
-does better, and never counts against the current one.
+does better, and never counts against the current one. A 429 or a 5xx says nothing of either: it may come
+from something before the API, which never saw the key.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Event(StrEnum):
     CURRENT_REFUSED = "current_refused"
     CURRENT_ACCEPTED = "current_accepted"
     NEXT_REFUSED = "next_refused"
+    NEXT_PASSED = "next_passed"
     NEXT_READY = "next_ready"
 
 
@@ -96,6 +98,8 @@ def learn(
     now: float,
 ) -> Outcome:
     """What an answer's status says about the key that was used."""
+    if status == 429 or status >= 500:
+        return Outcome(state)
     if which is Which.NEXT and status in {401, 403} and is_safe:
         # Judged when the second attempt is back.
         return Outcome(state, Which.FALLBACK_CURRENT)
@@ -126,5 +130,6 @@ def _of_next(state: KeyState, options: RotationOptions, status: int, now: float)
     if status == 403:
         return Outcome(state)
     passed = state.next_passed + 1
-    events = (Event.NEXT_READY,) if passed == options.promote_after else ()
-    return Outcome(replace(state, next_refused_at=None, next_passed=passed), None, events)
+    ready = (Event.NEXT_READY,) if passed == options.promote_after else ()
+    state = replace(state, next_refused_at=None, next_passed=passed)
+    return Outcome(state, None, (Event.NEXT_PASSED, *ready))

@@ -1,8 +1,10 @@
 """Reading upstream keys from HashiCorp Vault: KV version 2 over HTTP, by token or Kubernetes login.
 
 Its own client session, because nothing of a tenant's traffic may meet it. Redirects are not followed and
-bodies are bounded. The last value read stays in force while Vault is away. Which references exist, and when
-to read them anew, is `tenant_file.py`'s and `directory.py`'s business.
+bodies are bounded. The last value read stays in force while Vault is away. A login is renewed before half of
+its life is over: a token by `renew-self`, a token file by reading it again first, a Kubernetes login by
+another one. Which references exist, and when to read them anew or to look at the login, is `tenant_file.py`'s
+and `directory.py`'s business.
 """
 
 from __future__ import annotations
@@ -23,10 +25,9 @@ import structlog
 from cbk_gateway.secret import Secret
 from cbk_gateway.settings.references import ReferenceFault, read_secret_file, vault_parts
 from cbk_gateway.tenancy.options import VaultOptions
+from cbk_gateway.tenancy.vault_login import Login, granted, member
 
 _LOG: Final = structlog.get_logger(__name__)
-_RENEW_AT: Final = 2 / 3
-"""Part of a login's life after which a new one is made."""
 
 
 class VaultFault(Exception):  # noqa: N818 - named as the other packages' faults are
@@ -46,6 +47,7 @@ class Vault:
 
     Attributes:
         refresh_s: How often its secrets should be read anew, in seconds.
+        trouble: What is wrong with the login, as the end of a sentence; None while nothing is.
     """
 
     def __init__(self, options: VaultOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,9 +56,9 @@ class Vault:
         self.refresh_s = options.refresh_s
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
-        self._token: Secret | None = None
-        self._renew_at: float | None = None
-        self._login = asyncio.Lock()
+        self.trouble: str | None = None
+        self._login: Login | None = None
+        self._turn = asyncio.Lock()
         self._last_good: dict[str, Secret] = {}
 
     async def __aenter__(self) -> Self:
@@ -77,7 +79,7 @@ class Vault:
         Raises:
             VaultFault: It cannot be read.
         """
-        mount, path, field = vault_parts(reference.removeprefix("vault:"))
+        mount, path, field = self._place(reference)
         url = f"/v1/{quote(mount)}/data/{quote(path)}"
         used = await self._logged_in()
         status, document = await self._ask("GET", url, used)
@@ -88,7 +90,7 @@ class Vault:
             # A deleted version answers 404 with its metadata (KV v2).
             message = f"Vault answered {status} for {mount}/{path}"
             raise VaultFault(message, is_refusal=True)
-        value = _member(_member(_member(document, "data"), "data"), field)
+        value = member(member(member(document, "data"), "data"), field)
         if not isinstance(value, str) or not value.strip():
             message = f"the secret {mount}/{path} has no text in its field {field}"
             raise VaultFault(message, is_refusal=True)
@@ -112,22 +114,68 @@ class Vault:
         found = {one: self._last_good[one] for one in wanted if one in self._last_good}
         return found, problems
 
-    async def _logged_in(self, instead_of: Secret | None = None) -> Secret:
-        """A token that should be accepted; a new one when the old one is due, or is `instead_of`."""
-        async with self._login:
-            is_due = self._renew_at is not None and self._clock() >= self._renew_at
-            if self._token is not None and not is_due and self._token is not instead_of:
-                return self._token
-            self._token, life_s = await self._new_token()
-            self._renew_at = self._clock() + life_s * _RENEW_AT if life_s > 0 else None
-            return self._token
+    @property
+    def ends_in_s(self) -> float | None:
+        """Seconds until the login ends; None for never, or where that is not known."""
+        if self._login is None or self._login.ends_at is None:
+            return None
+        return self._login.ends_at - self._clock()
 
-    async def _new_token(self) -> tuple[Secret, float]:
+    async def look_at_login(self) -> None:
+        """Renew the login if that is due; `trouble` says what came of it. Never raises."""
+        async with self._turn:
+            login = self._login
+            if login is None or not login.is_due(self._clock()):
+                return
+            try:
+                self._login = await self._renewed(login)
+                self.trouble = None
+            except (VaultFault, ReferenceFault) as fault:
+                self._login = login.put_off(self._clock())
+                trouble = f"the login cannot be renewed: {fault}"
+                if trouble != self.trouble:
+                    _LOG.warning("vault_login_not_renewed", fault=str(fault), ends_in_s=self.ends_in_s)
+                self.trouble = trouble
+
+    async def _renewed(self, login: Login) -> Login:
+        options = self._options
+        if options.token is None and options.token_file is None:
+            return await self._new_login()
+        if options.token_file is not None and await _file(options.token_file) != login.token:
+            return await self._new_login()
+        if not login.can_renew:
+            message = "the token is not renewable"
+            raise VaultFault(message, is_refusal=True)
+        status, document = await self._ask("POST", "/v1/auth/token/renew-self", login.token, b"{}")
+        grant = member(document, "auth")
+        if status != 200:
+            message = f"Vault answered {status}"
+            raise VaultFault(message, is_refusal=True)
+        now = self._clock()
+        new = granted(
+            login.token, member(grant, "lease_duration"), can_renew=member(grant, "renewable"), now=now
+        )
+        if login.ends_at is not None and new.ends_at is not None and new.ends_at <= login.ends_at:
+            message = "its longest life is nearly over"
+            raise VaultFault(message, is_refusal=True)
+        _LOG.info("vault_login_renewed", life_s=member(grant, "lease_duration"))
+        return new
+
+    async def _logged_in(self, instead_of: Secret | None = None) -> Secret:
+        """A token that should be accepted; a new one when the old one is over, or is `instead_of`."""
+        async with self._turn:
+            login = self._login
+            if login is None or login.is_over(self._clock()) or login.token is instead_of:
+                login = self._login = await self._new_login()
+                self.trouble = None
+            return login.token
+
+    async def _new_login(self) -> Login:
         options = self._options
         if options.token is not None:
-            return Secret(options.token.reveal()), 0.0
+            return await self._known(Secret(options.token.reveal()))
         if options.token_file is not None:
-            return await _file(options.token_file), 0.0
+            return await self._known(await _file(options.token_file))
         if options.kubernetes_role is None:
             message = "no way to log in to Vault is configured"
             raise VaultFault(message)
@@ -135,13 +183,29 @@ class Vault:
         body = orjson.dumps({"role": options.kubernetes_role, "jwt": proof.reveal()})
         url = f"/v1/auth/{quote(options.kubernetes_mount)}/login"
         status, document = await self._ask("POST", url, None, body)
-        granted = _member(document, "auth")
-        token, life_s = _member(granted, "client_token"), _member(granted, "lease_duration")
+        grant = member(document, "auth")
+        token, life_s = member(grant, "client_token"), member(grant, "lease_duration")
         if status != 200 or not isinstance(token, str) or not token:
             message = f"Vault answered {status} to the Kubernetes login"
             raise VaultFault(message, is_refusal=True)
         _LOG.info("vault_login", role=options.kubernetes_role, life_s=life_s)
-        return Secret(token), float(life_s) if isinstance(life_s, int) else 0.0
+        return granted(Secret(token), life_s, can_renew=False, now=self._clock())
+
+    async def _known(self, token: Secret) -> Login:
+        """A token that somebody else made, with what Vault says of its life; a policy may hide that."""
+        status, document = await self._ask("GET", "/v1/auth/token/lookup-self", token)
+        about = member(document, "data") if status == 200 else None
+        return granted(token, member(about, "ttl"), can_renew=member(about, "renewable"), now=self._clock())
+
+    def _place(self, reference: str) -> tuple[str, str, str]:
+        mount, path, field = vault_parts(reference.removeprefix("vault:"))
+        whole = f"{mount}/{path}"
+        for known in sorted(self._options.mounts, key=len, reverse=True):
+            if whole.startswith(f"{known.strip('/')}/"):
+                mount = known.strip("/")
+                path = whole.removeprefix(f"{mount}/")
+                break
+        return mount, path, field
 
     async def _ask(
         self, method: str, path: str, token: Secret | None, body: bytes | None = None
@@ -219,7 +283,3 @@ def _json(octets: bytes) -> object:
     except orjson.JSONDecodeError:
         return None
     return document
-
-
-def _member(document: object, name: str) -> object:
-    return document.get(name) if isinstance(document, dict) else None

@@ -4,9 +4,10 @@
     outcomes.py    what became of a failed call, and whether to repeat it
     headers.py     which fields cross, either way
     framing.py, reading.py, body.py      HTTP/1.1 messages
-    delivery.py, connection.py           one connection, and what really left the socket
+    delivery.py, phase.py, connection.py one connection, and what really left the socket
     trust.py, dialing.py, pool.py        TLS, addresses, keep-alive
     sending.py, exchange.py, client.py   a call, its attempts
+    swift.py       a small read without any of that
     breaker.py, pacing.py, concurrency.py, queueing.py, guard.py, probing.py   when to hold back
     event_forms.py, streams.py           event streams on their way to the client
     sealing.py, shield.py, shield_*.lua  repeated writes carried out once
@@ -41,8 +42,10 @@ from cbk_gateway.upstream.shield import (
     ShieldOptions,
 )
 from cbk_gateway.upstream.streams import Ending, Relay, RelayOptions, relay
+from cbk_gateway.upstream.swift import MAX_SWIFT_BYTES, Known, Swift
 
 __all__ = [
+    "MAX_SWIFT_BYTES",
     "REPLAYED_HEADER",
     "Answer",
     "AnswerTooLarge",
@@ -53,6 +56,7 @@ __all__ = [
     "Chunks",
     "ConcurrencyOptions",
     "Ending",
+    "Known",
     "Outcome",
     "Proceed",
     "Relay",
@@ -67,6 +71,7 @@ __all__ = [
     "StoredAnswer",
     "StreamBroken",
     "StreamForm",
+    "Swift",
     "Terminal",
     "Timeouts",
     "Upstream",

@@ -57,12 +57,18 @@ class Breaker:
         if not failed:
             return False
         self._failures[place] += 1
-        samples, failures = sum(self._samples), sum(self._failures)
-        if samples < self._options.minimum_samples or failures < samples * self._options.failure_share:
+        return self._may_open(now)
+
+    def amend(self, now: float) -> bool:
+        """An outcome that was counted as good turned out a failure; True when that opened the breaker."""
+        if self.state is not BreakerState.CLOSED:
             return False
-        self.state = BreakerState.OPEN
-        self.probe_at = now + self._pause_s
-        return True
+        place = self._turn_to(now)
+        if sum(self._failures) >= sum(self._samples):
+            # What was counted then has left the window.
+            self._samples[place] += 1
+        self._failures[place] += 1
+        return self._may_open(now)
 
     def begin_probe(self, now: float) -> bool:
         """Whether the caller is to probe now; at most one caller is told so."""
@@ -82,6 +88,14 @@ class Breaker:
         self._pause_s = min(self._pause_s * 2, self._options.longest_open_s)
         self.state = BreakerState.OPEN
         self.probe_at = now + self._pause_s
+
+    def _may_open(self, now: float) -> bool:
+        samples, failures = sum(self._samples), sum(self._failures)
+        if samples < self._options.minimum_samples or failures < samples * self._options.failure_share:
+            return False
+        self.state = BreakerState.OPEN
+        self.probe_at = now + self._pause_s
+        return True
 
     def _turn_to(self, now: float) -> int:
         """Empty the buckets that have left the window; returns the place of the present one."""

@@ -13,6 +13,7 @@ import time
 
 from cbk_gateway.upstream.answer import Answer
 from cbk_gateway.upstream.exchange import Call, Exchange
+from cbk_gateway.upstream.framing import request_head
 from cbk_gateway.upstream.guard import Guard, ProbeFields
 from cbk_gateway.upstream.headers import answer_headers
 from cbk_gateway.upstream.observer import SilentObserver, UpstreamObserver
@@ -30,6 +31,7 @@ from cbk_gateway.upstream.outcomes import (
 from cbk_gateway.upstream.pacing import sane_retry_after, whole_seconds
 from cbk_gateway.upstream.pool import Pool
 from cbk_gateway.upstream.probing import ACCOUNT_PATH, PUBLIC_PATH, ask
+from cbk_gateway.upstream.swift import Receiver, Swift
 from cbk_gateway.upstream.trust import client_context
 
 
@@ -124,6 +126,44 @@ class Upstream:
         answer.on_end(queue.leave)
         self._learn(guard, call, answer)
         return answer
+
+    def head_of(self, call: Call) -> bytes:
+        """The head of a call without a body, as it goes over the wire.
+
+        Raises:
+            ValueError: A header or path would break it.
+        """
+        return request_head(call.operation, self._prefix, call.headers, None, has_body=False)
+
+    def send_now(self, call: Call, request: bytes, receiver: Receiver) -> Swift | None:
+        """Send a read at once, if nothing is in the way and a connection is at hand; see `swift.py`.
+
+        Args:
+            call: What is asked; its headers are in `request` already.
+            request: The head of the request, whole.
+            receiver: Told of the answer, in a later turn of the loop.
+
+        Returns:
+            The call under way; None when it must be made by `send`, and then nothing was done.
+        """
+        guard, pool = self._guard, self._pool
+        if guard is None or pool is None:
+            return None
+        queue = guard.admit_now(call)
+        if queue is None:
+            return None
+        connection = pool.at_hand()
+        if connection is None:
+            queue.leave()
+            return None
+        self._budget.record_call()
+        timeouts = self._options.timeouts_of(call.operation.route.cost_class)
+        total_at = math.inf
+        if timeouts.total_s is not None:
+            total_at = asyncio.get_running_loop().time() + timeouts.total_s
+        swift = Swift(call, connection, guard, queue, receiver)
+        connection.send(request, "GET", timeouts, total_at, swift, whole=True)
+        return swift
 
     def _learn(self, guard: Guard, call: Call, answer: Answer) -> None:
         """Feed the guard; give a 429 the `Retry-After` that the API leaves out."""

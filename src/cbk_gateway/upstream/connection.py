@@ -12,8 +12,7 @@ import math
 import socket
 import time
 from collections.abc import Callable
-from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
 from cbk_gateway.upstream.body import Body
 from cbk_gateway.upstream.delivery import (
@@ -26,33 +25,14 @@ from cbk_gateway.upstream.delivery import (
 from cbk_gateway.upstream.framing import BodyEnd
 from cbk_gateway.upstream.options import Timeouts
 from cbk_gateway.upstream.outcomes import Cause, Outcome, StreamBroken, UpstreamFault
+from cbk_gateway.upstream.phase import Head, Phase
 from cbk_gateway.upstream.reading import AnswerReader, Bounds, Fields, Unacceptable
+from cbk_gateway.upstream.swift import Swift
 from cbk_gateway.upstream.trust import said_farewell
 
 _SALVAGE_BYTES: Final = 1 << 20
 _FIRST_FATE_WAIT_S: Final = 0.001
 _LONGEST_FATE_WAIT_S: Final = 0.3
-
-
-class Head(NamedTuple):
-    """The final head of an answer, and the body that follows it.
-
-    `arrived_at` is of `time.monotonic`: a loop's own clock may stand still for a millisecond.
-    """
-
-    status: int
-    fields: Fields
-    body: Body
-    arrived_at: float
-
-
-class Phase(Enum):
-    """Where a connection stands."""
-
-    IDLE = "idle"
-    AWAITING = "awaiting"  # sending, or waiting for the final head
-    RECEIVING = "receiving"  # the head is here, the body is not
-    CLOSED = "closed"
 
 
 class Connection(asyncio.Protocol):
@@ -107,8 +87,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._can_write: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
-        self._waiter: asyncio.Future[Head] | None = None
-        self._current: asyncio.Future[Head] | None = None
+        self._waiter: asyncio.Future[Head] | Swift | None = None
+        self._current: asyncio.Future[Head] | Swift | None = None
         self._body: Body | None = None
         self._written = 0
         self._mark: int | None = 0
@@ -127,13 +107,29 @@ class Connection(asyncio.Protocol):
     def begin(
         self, request: bytes, method: str, timeouts: Timeouts, total_at: float, *, whole: bool
     ) -> asyncio.Future[Head]:
-        """Send the request, or its first part, and return the future of its answer.
+        """As `send`, and return the future of the head of the answer."""
+        waiter: asyncio.Future[Head] = self._loop.create_future()
+        self.send(request, method, timeouts, total_at, waiter, whole=whole)
+        return waiter
+
+    def send(
+        self,
+        request: bytes,
+        method: str,
+        timeouts: Timeouts,
+        total_at: float,
+        waiter: asyncio.Future[Head] | Swift,
+        *,
+        whole: bool,
+    ) -> None:
+        """Send the request, or its first part; `waiter` gets the head of the answer.
 
         Args:
             request: Bytes to send now.
             method: Answers to "HEAD" have no body.
             timeouts: For this exchange.
             total_at: Loop time at which the exchange fails in any case.
+            waiter: Who waits for the head.
             whole: Whether `request` is all of it; else `write` and `end_request` follow.
 
         Raises:
@@ -155,10 +151,9 @@ class Connection(asyncio.Protocol):
             self._await_progress(timeouts.first_byte_s, Cause.FIRST_BYTE_TIMEOUT)
         else:
             self._await_progress(timeouts.idle_s, Cause.SEND_TIMEOUT)
-        self._waiter = self._current = waiter = self._loop.create_future()
+        self._waiter = self._current = waiter
         self._written += len(request)
         self._transport.write(request)
-        return waiter
 
     def pumped_by(self, pump: asyncio.Task[None]) -> None:
         """Name the task that sends the rest of the request; it is cancelled when that is pointless."""
@@ -211,6 +206,14 @@ class Connection(asyncio.Protocol):
             return
         if phase is Phase.RECEIVING:
             self._await_progress(self._timeouts.idle_s, Cause.IDLE_TIMEOUT)
+        elif not self._reader.has_begun:
+            waiter = self._waiter
+            if type(waiter) is Swift and waiter.recognises(data):
+                # The reader has seen none of it and stands where it stood.
+                self._reader.may_stay = True
+                self._finish()
+                waiter.take(data)
+                return
         try:
             self._reader.feed(data)
         except Unacceptable as exc:
@@ -274,13 +277,7 @@ class Connection(asyncio.Protocol):
             self._on_free(self)
 
     def fail(self, cause: Cause, detail: str = "", origin: BaseException | None = None) -> None:
-        """End the exchange with a fault and close the connection.
-
-        Args:
-            cause: Why.
-            detail: For logs.
-            origin: The exception that broke the request body.
-        """
+        """End the exchange with a fault and close the connection; `origin` is what broke the request body."""
         if self.phase is Phase.CLOSED:
             return
         waiter, body = self._waiter, self._body
@@ -298,17 +295,22 @@ class Connection(asyncio.Protocol):
         """Close at once, whatever is going on; who waits for the answer is told so."""
         self.fail(Cause.CLOSED, "given up by the gateway")
 
-    def leave(self, waiter: asyncio.Future[Head]) -> None:
+    def leave(self, waiter: asyncio.Future[Head] | Swift) -> None:
         """Nobody waits for the answer of this exchange any more; end it unless it has ended.
 
         Args:
-            waiter: What `begin` returned: by now the connection may serve another exchange.
+            waiter: Of that exchange: by now the connection may serve another.
         """
         if waiter.done() and not waiter.cancelled():
             # Looked at, so that a fault nobody awaited is not reported as forgotten.
             waiter.exception()
         if self._current is waiter:
             self.abort()
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether the last answer left the connection fit for another exchange."""
+        return self.phase is Phase.IDLE
 
     def check_deadline(self, now: float) -> None:
         """Fail if progress is overdue."""
@@ -361,9 +363,8 @@ class Connection(asyncio.Protocol):
         return False
 
     def _ended_politely(self) -> bool:
-        if not self._secure or self._transport is None:
-            return True
-        return said_farewell(self._transport.get_extra_info("ssl_object"))
+        transport = self._transport
+        return transport is None or not self._secure or said_farewell(transport.get_extra_info("ssl_object"))
 
     def _await_fate(self, wait_s: float) -> None:
         """Fail the exchange as soon as it is clear, or too late to wait, whether the request arrived."""

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from cbk_gateway.operation import Operation
-from cbk_gateway.upstream.connection import Connection, Head
+from cbk_gateway.upstream.connection import Connection
 from cbk_gateway.upstream.framing import request_head
 from cbk_gateway.upstream.options import Timeouts
+from cbk_gateway.upstream.phase import Head
 from cbk_gateway.upstream.sending import SLICE_BYTES, send_body, slices
 
 

@@ -117,6 +117,16 @@ class Guard:
             await self._wait_in(queue, call.tenant or call.account)
         return queue
 
+    def admit_now(self, call: Call) -> FairQueue | None:
+        """Like `admit`, when nothing holds the call back and it need not wait; None otherwise."""
+        known = self._accounts.get(call.account)
+        if self._whole.state is not BreakerState.CLOSED or (
+            known is not None and (known.pace is not None or known.breaker.state is not BreakerState.CLOSED)
+        ):
+            return None
+        queue = self._long if call.operation.route.cost_class in LONG_CLASSES else self._short
+        return queue if queue.try_enter() else None
+
     async def _keep_pace(self, pace: Pace) -> None:
         now = self._loop.time()
         wait_s = pace.reserve(now, self._options.concurrency.queue_wait_s)
@@ -159,6 +169,18 @@ class Guard:
                 known.pace = None
         return None
 
+    def succeeded(self, call: Call, took_s: float) -> None:
+        """Learn from a 200; what `answered` does then, for calls that `admit_now` admitted."""
+        now = self._loop.time()
+        known = self._accounts.get(call.account)
+        if known is None or known.pace is not None:
+            self.answered(call, 200, took_s, None)
+            return
+        self._learn(call, now, took_s, overloaded=False)
+        if self._options.breaker.enabled:
+            known.breaker.record(now, failed=False)
+            self._whole.record(now, failed=False)
+
     def faulted(self, call: Call, fault: UpstreamFault, took_s: float) -> None:
         """Learn from a call without an answer. What the client or the gateway broke off teaches nothing."""
         now = self._loop.time()
@@ -172,10 +194,11 @@ class Guard:
     def report_failure(self, account: str, code: str) -> None:
         """A 200 turned out to be a failure of this code: an error in its body or in its stream."""
         known = self._accounts.get(account)
-        if code in _SERVER_CODES and known is not None:
-            now = self._loop.time()
-            if known.breaker.record(now, failed=True):
-                self._opened("account", known)
+        if code not in _SERVER_CODES or known is None or not self._options.breaker.enabled:
+            return
+        # Its head was counted as a success when it came.
+        if known.breaker.amend(self._loop.time()):
+            self._opened("account", known)
 
     async def stop(self) -> None:
         """End probes and timers."""
@@ -197,7 +220,8 @@ class Guard:
         return known
 
     def _note(self, call: Call, known: _Account, now: float, *, failed: bool) -> None:
-        if failed and not known.fields:
+        if not known.fields:
+            # Also of a call that went well: its body may yet turn out to be a failure.
             known.fields = tuple(
                 (name, Secret(value)) for name, value in call.headers if name.lower() in _CREDENTIAL_FIELDS
             )

@@ -135,7 +135,8 @@ class UpstreamOptions:
         client_cert: PEM file with the gateway's certificate chain for mutual TLS.
         client_key: PEM file of its key, when it is not in `client_cert`.
         pins: Base64 SHA-256 of SubjectPublicKeyInfo (RFC 7469 section 2.4); when not empty the upstream's
-            certificate must match one. Keep the next key's pin beside the present one.
+            own certificate must match one: the leaf's key, never an authority's, which `ca_file` names.
+            Keep the next key's pin beside the present one.
         max_head_bytes: Size of an answer's head, trailers or chunk overhead between two pieces.
         max_fields: Header fields in one answer.
         buffer_bytes: Answer bytes kept for a slow reader before the socket is no longer read.

@@ -13,11 +13,12 @@ import ssl
 from collections import deque
 from typing import Final
 
-from cbk_gateway.upstream.connection import Connection, Phase
+from cbk_gateway.upstream.connection import Connection
 from cbk_gateway.upstream.dialing import Dialer
 from cbk_gateway.upstream.observer import UpstreamObserver
 from cbk_gateway.upstream.options import Origin, UpstreamOptions
 from cbk_gateway.upstream.outcomes import Cause, Outcome, UpstreamFault
+from cbk_gateway.upstream.phase import Phase
 from cbk_gateway.upstream.reading import Bounds
 
 BEAT_S: Final = 0.1
@@ -58,6 +59,19 @@ class Pool:
     def idle_count(self) -> int:
         """Connections that wait for a request."""
         return len(self._idle)
+
+    def at_hand(self) -> Connection | None:
+        """An open connection, or None. Whether the upstream has just closed it, the request will show."""
+        idle = self._idle
+        while idle:
+            connection, _ = idle.popitem()
+            if (
+                connection.phase is Phase.IDLE
+                and self._loop.time() - connection.idle_since < self._options.idle_s
+            ):
+                return connection
+            connection.abort()
+        return None
 
     def reuse(self) -> Connection | None:
         """An open connection that the upstream has not closed, or None."""

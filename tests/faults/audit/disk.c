@@ -6,6 +6,7 @@
  *   o  everything works          w  write: half of it, then ENOSPC     r  write and create: EROFS
  *   e  sync: EIO                 1  sync: EIO once, then o             h  sync: waits until the mood changes
  *   s  sync: takes 50 ms
+ *   f  statvfs: 4 KiB free               i  statvfs: 3 inodes free
  *   n  sync: reports success and does nothing (the control of the power-cut suite)
  *
  * CBK_DISK_LOG gets one line per event that matters to a power cut: C path (created), S size path (synced
@@ -21,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -113,6 +115,22 @@ static int synced(int fd, long number) {
 int fdatasync(int fd) { return synced(fd, SYS_fdatasync); }
 
 int fsync(int fd) { return synced(fd, SYS_fsync); }
+
+int statvfs(const char *path, struct statvfs *found) {
+    static int (*real)(const char *, struct statvfs *);
+    if (real == NULL) real = (int (*)(const char *, struct statvfs *))dlsym(RTLD_NEXT, "statvfs");
+    int done = real(path, found);
+    if (done != 0 || !is_below_root(path)) return done;
+    char now = mood();
+    if (now == 'f') { found->f_frsize = 4096; found->f_bavail = 1; }
+    if (now == 'i') { found->f_files = 1000000; found->f_favail = 3; }
+    return 0;
+}
+
+int statvfs64(const char *path, struct statvfs64 *found) {
+    /* The same layout where long has 64 bits, which is where these suites run. */
+    return statvfs(path, (struct statvfs *)found);
+}
 
 static int opened(const char *path, int flags, mode_t mode) {
     if ((flags & O_CREAT) && is_segment(path)) {

@@ -152,6 +152,45 @@ def test_a_deleted_directory_is_written_anew(serve: Serve) -> None:
     assert served.recorded() == {"before", "after"}
 
 
+def test_a_replaced_file_is_set_aside_and_its_records_put_back(serve: Serve) -> None:
+    with serve() as served:
+        assert served.intend("before") is None
+        (segment,) = served.directory.rglob("*.jsonl")
+        segment.unlink()
+        segment.write_text("somebody else's")
+        assert served.intend("after") is None
+        assert [one.read_text() for one in segment.parent.glob("*.foreign-*")] == ["somebody else's"]
+    assert served.recorded() == {"before", "after"}
+
+
+@pytest.mark.parametrize("mood", ["f", "i"], ids=["bytes", "inodes"])
+def test_the_reserve_stops_writes_and_changes_and_takes_outcomes(serve: Serve, mood: str) -> None:
+    with serve(reserve_bytes=100_000, reserve_inodes=10) as served:
+        assert served.intend("before") is None
+        served.mood(mood)
+        served.intend_until("audit_space", "during")
+        assert served.tell("change")["refused"] == "audit_space"
+        assert served.tell("state")["trouble"] == "space"
+        served.tell("close before")
+        assert served.tell("flush")["refused"] is None
+        content = b"".join(path.read_bytes() for path in served.directory.rglob("*.jsonl"))
+        assert (content.count(b'"result":"answered"'), content.count(b'"change"')) == (1, 0)
+        served.mood("o")
+        served.intend_until(None, "after")
+
+
+@pytest.mark.parametrize("mood", ["w", "r", "e"], ids=["full", "read-only", "sync-fails"])
+def test_a_change_that_was_refused_is_never_recorded(serve: Serve, mood: str) -> None:
+    with serve() as served:
+        served.mood(mood)
+        assert served.tell("change")["refused"] == "audit_disk"
+        served.mood("o")
+        assert served.intend("after") is None
+        assert served.tell("flush")["refused"] is None
+        content = b"".join(path.read_bytes() for path in served.directory.rglob("*.jsonl"))
+        assert b'"change"' not in content
+
+
 def test_outcomes_wait_for_the_disk_and_are_not_lost(serve: Serve) -> None:
     with serve() as served:
         for number in range(20):

@@ -58,7 +58,7 @@ async def load(journal: Journal, tasks: int) -> None:
 
 
 async def serve(journal: Journal) -> None:
-    """Obey: `intend ID`, `close ID`, `flush`, `state`; the end of the input stops the journal."""
+    """Obey: `intend ID`, `close ID`, `change`, `flush`, `state`; the end of the input stops the journal."""
     intents: dict[str, Intent] = {}
     loop = asyncio.get_running_loop()
     answer({"ready": True})
@@ -69,8 +69,10 @@ async def serve(journal: Journal) -> None:
                 intents[request_id] = await journal.intend(act(request_id))
             elif word == "close":
                 intents[request_id].close(Outcome(Result.ANSWERED, status=200))
+            elif word == "change":
+                await journal.record("admin", {"change": "cache.purge"})
             elif word == "flush":
-                await journal.record("admin", {"what": "flush"})
+                await journal.flushed()
             answer({"refused": None, "trouble": journal.trouble, "segment": journal.position[0]})
         except AuditUnavailable as refusal:
             answer({"refused": refusal.reason, "trouble": journal.trouble, "segment": journal.position[0]})

@@ -10,13 +10,16 @@ import pytest
 
 from cbk_gateway.audit.export import (
     CSV_COLUMNS,
+    OCSF_PLACES,
     TABLE_COLUMNS,
     as_csv,
     as_json_lines,
     as_ocsf_lines,
+    documented,
     ocsf,
     table_row,
 )
+from cbk_gateway.audit.record import FIELDS, STRUCTURE_FIELDS
 from cbk_gateway.audit.search import Record
 
 OUTCOME = Record(
@@ -52,6 +55,49 @@ def test_an_outcome_is_an_api_activity() -> None:
     assert event["resources"] == [{"type": "bot", "uid": "b1"}]
     assert event["unmapped"] == {"invalidated": ["bot"]}
     assert event["metadata"]["correlation_uid"] == "r1"  # type: ignore[index]  # the event is plain JSON
+
+
+VALUES: dict[str, object] = {
+    "time": "2026-11-22T17:00:00.500000Z",
+    "seq": 7,
+    "status": 418,
+    "action": "create",
+    "ids": {"botId": "an-id"},
+    "answer_ids": ["an-id"],
+    "duration_s": 0.25,
+}
+SHOWN: dict[str, object] = {
+    "time": 1_795_366_800_500,
+    "action": 1,
+    "ids": ["an-id"],
+    "answer_ids": ["an-id"],
+    "duration_s": 250,
+    "resource": ["resource-value"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(OCSF_PLACES))
+def test_each_field_is_at_its_place_in_the_event_and_nowhere_else(name: str) -> None:
+    fields = {name: VALUES.get(name, f"{name}-value"), **({"ids": {"a": "b"}} if name == "resource" else {})}
+    found: object = ocsf(Record(fields))
+    assert isinstance(found, dict)
+    assert found["unmapped"] == {}
+    for step in OCSF_PLACES[name].split("."):
+        found = [one[step] for one in found] if isinstance(found, list) else found[step]  # type: ignore[index]  # plain JSON
+    assert found == SHOWN.get(name, VALUES.get(name, f"{name}-value"))
+
+
+@pytest.mark.parametrize("name", sorted((FIELDS.keys() | STRUCTURE_FIELDS.keys()) - OCSF_PLACES.keys()))
+def test_a_field_without_a_place_is_kept_under_its_name(name: str) -> None:
+    assert ocsf(Record({name: "kept"}))["unmapped"] == {name: "kept"}
+
+
+def test_every_field_is_documented_with_its_place() -> None:
+    rows = {name: (meaning, place) for name, meaning, place in documented()}
+    assert rows.keys() == FIELDS.keys() | STRUCTURE_FIELDS.keys()
+    assert all(len(meaning) > 10 for meaning, _ in rows.values())
+    assert rows["tenant"][1] == "metadata.tenant_uid"
+    assert rows["trace_id"][1] == "unmapped.trace_id"
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,21 @@ async def test_an_intent_that_is_open_at_the_end_is_closed_by_the_next_start(
     assert [(one["request_id"], one["result"]) for one in outcomes] == [("open", "unknown")]
     assert [one["request_id"] for one in journal.recovered] == ["open"]
     assert counts.of("recovered") == [1]
+
+
+async def test_one_writer_after_many_does_not_wait_for_company_that_left(
+    options: JournalOptions, counts: Any, act: Any
+) -> None:
+    """Even with an hour allowed, a step in which nobody came ends the wait."""
+    journal = Journal(replace(options, max_wait_s=3600.0, deadline_s=20.0), counts, "w0")
+    await journal.start()
+    await asyncio.gather(*(journal.intend(act(f"many-{number}")) for number in range(30)))
+    assert (await journal.intend(act("alone"))).is_durable
+    await journal.stop()
+
+
+def test_the_bounds_that_are_promised_by_default() -> None:
+    default = JournalOptions(Path("journal"), b"k" * 16)
+    assert (default.max_wait_s, default.deadline_s, default.checkpoint_interval_s) == (0.002, 1.0, 60.0)
+    assert (default.on_failure, default.free_text) == ("refuse", False)
+    assert min(default.reserve_bytes, default.reserve_inodes) > 0

@@ -11,7 +11,9 @@ import pytest
 from cbk_gateway.audit import Journal, Outcome, Result
 from cbk_gateway.audit.resolver import Evidence, Question, Resolver, Verdict, judge, question_of, unresolved
 from cbk_gateway.audit.search import Record, show
+from cbk_gateway.audit.tag import KEY, query_for
 
+BEARER = {"id": "b1", "meta": {KEY: "t1"}}
 BEGUN_MS = 1_795_366_800_000
 UNKNOWN = {
     "kind": "outcome",
@@ -26,6 +28,11 @@ def unknown(resource: str, action: str, **ids: object) -> Record:
     return Record({**UNKNOWN, "resource": resource, "action": action, "ids": ids})
 
 
+def tagged(resource: str, **ids: object) -> Record:
+    """An outcome that says unknown, of a create that bore a tag."""
+    return Record({**unknown(resource, "create", **ids).fields, "tag": "t1"})
+
+
 @pytest.mark.parametrize(
     ("record", "path"),
     [
@@ -36,6 +43,11 @@ def unknown(resource: str, action: str, **ids: object) -> Record:
             "/conversation/c1/message/m1/fetch",
         ),
         (unknown("bot", "create"), None),
+        (tagged("bot"), "/bot/list"),
+        (tagged("dataset/record", datasetId="d1"), "/dataset/d1/record/list"),
+        (tagged("dataset/record"), None),
+        (tagged("dataset/record", datasetId="@alias"), None),
+        (tagged("bot/session", botId="b1"), None),
         (unknown("conversation", "complete", conversationId="c1"), None),
         (unknown("other", "delete", others=["x"]), None),
         (unknown("bot", "delete"), None),
@@ -48,6 +60,9 @@ def test_a_question_is_a_fetch_of_the_very_object(record: Record, path: str | No
     question = question_of(record)
     assert (question.operation.path if question else None) == path
     assert question is None or (question.operation.method, question.tenant) == ("GET", "acme")
+    assert question is None or question.operation.query == (
+        query_for("t1") if question.operation.action == "list" else ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -69,6 +84,25 @@ def test_a_verdict_claims_only_what_the_evidence_shows(
     action: str, evidence: Evidence, verdict: Verdict
 ) -> None:
     assert judge(unknown("bot", action, botId="b1"), evidence)[0] is verdict
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict", "reason", "ids"),
+    [
+        (Evidence(200, {"items": [BEARER]}), Verdict.HAPPENED, "found", ("b1",)),
+        (Evidence(200, {"items": [BEARER, {**BEARER, "id": "copy"}]}), Verdict.HAPPENED, "found", ("b1",)),
+        (Evidence(200, {"items": []}), Verdict.DID_NOT_HAPPEN, "not_there", ()),
+        (Evidence(200, {"items": [{"id": "b2"}]}), Verdict.UNDECIDABLE, "not_filtered", ()),
+        (Evidence(200, {"message": "late failure", "code": "X"}), Verdict.UNDECIDABLE, "no_answer", ()),
+        (Evidence(200, None), Verdict.UNDECIDABLE, "no_answer", ()),
+        (Evidence(404, {"items": []}), Verdict.UNDECIDABLE, "no_answer", ()),
+        (Evidence(0), Verdict.UNDECIDABLE, "no_answer", ()),
+    ],
+)
+def test_a_tagged_create_is_judged_by_what_bears_its_tag(
+    evidence: Evidence, verdict: Verdict, reason: str, ids: tuple[str, ...]
+) -> None:
+    assert judge(tagged("bot"), evidence) == (verdict, reason, ids)
 
 
 async def leave_unknown(journal: Journal, act: Callable[..., Any], target: str, request_id: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from cbk_gateway.audit import Journal, JournalFault, JournalOptions, Outcome, Result, SilentObserver
-from cbk_gateway.audit.index import JournalIndex
+from cbk_gateway.audit.index import JournalIndex, index_path, passed_over
 from cbk_gateway.audit.reading import segments
 from cbk_gateway.audit.retention import compress
 from cbk_gateway.audit.search import Query, Record, follow, page, search, show
@@ -163,8 +164,43 @@ async def test_the_index_finds_what_a_full_search_finds(sample: JournalOptions, 
     with JournalIndex(sample.directory) as index:
         assert index.extend() > 2
         assert index.extend() == 0
-        hashes = sorted(one.text("hash") for one in index.search(query))
-    assert hashes == sorted(one.text("hash") for one in found(sample, query))
+        without = index.without(query)
+    assert without == passed_over(sample.directory, query)
+    narrowed = search(sample.directory, query, without=without)
+    assert [one.text("hash") for one in narrowed] == [one.text("hash") for one in found(sample, query)]
+
+
+async def test_the_index_spares_most_of_the_journal(sample: JournalOptions) -> None:
+    with JournalIndex(sample.directory) as index:
+        count = index.extend()
+        assert len(index.without(Query(request_id="w0-7"))) >= count - 1
+        assert len(index.without(Query(subject="nobody"))) == count
+        assert len(index.without(Query())) == 0
+        assert len(index.without(Query(since="2999"))) == count
+
+
+async def test_an_index_of_a_journal_that_was_begun_anew_hides_nothing(
+    sample: JournalOptions, act: Any
+) -> None:
+    with JournalIndex(sample.directory) as index:
+        index.extend()
+    shutil.rmtree(sample.directory)
+    journal = Journal(sample, SilentObserver(), "w0")
+    await journal.start()
+    for number in range(40):
+        (await journal.intend(act(f"anew-{number}"))).close(Outcome(Result.ANSWERED))
+    await journal.stop()
+    for number in range(40):
+        query = Query(request_id=f"anew-{number}")
+        without = passed_over(sample.directory, query)
+        assert len(list(search(sample.directory, query, without=without))) == 2
+    with JournalIndex(sample.directory) as index:
+        assert index.extend() > 2
+
+
+async def test_a_spoiled_index_is_as_good_as_none(sample: JournalOptions) -> None:
+    index_path(sample.directory).write_bytes(b"no database" * 100)
+    assert passed_over(sample.directory, Query(tenant="acme")) == frozenset()
 
 
 async def test_the_index_sees_what_came_after_it_was_built(sample: JournalOptions, act: Any) -> None:
@@ -173,5 +209,7 @@ async def test_the_index_sees_what_came_after_it_was_built(sample: JournalOption
         journal = Journal(sample, SilentObserver(), "w0")
         await journal.start()
         await journal.intend(act("later"))
-        assert [one.text("request_id") for one in index.search(Query(request_id="later"))] == ["later"]
+        query = Query(request_id="later")
+        later = list(search(sample.directory, query, without=index.without(query)))
+        assert [one.text("request_id") for one in later] == ["later"]
         await journal.stop()

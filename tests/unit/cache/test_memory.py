@@ -12,7 +12,7 @@ from cbk_gateway.cache.memory import Memory
 
 def copy(name: str, account: str = "acme", size: int = 100, reads: tuple[str, ...] = ("bot",)) -> Copy:
     entry = Entry(200, "application/json", "", '"t"', b"x" * size, 0, 60_000)
-    return Copy(entry, account=account, digest=name, reads=reads, sent_at=0.0, now_ms=0)
+    return Copy(entry, account=account, digest=name, label="bot /", reads=reads, sent_at=0.0, now_ms=0)
 
 
 ONE = copy("x").size_bytes
@@ -91,9 +91,10 @@ def test_a_variant_counts() -> None:
     one = copy("a", size=2000)
     memory.put(one)
     before = memory.size_bytes
-    one.form.add_gzip(b"z" * 300)
+    one.form.add("gzip", b"z" * 300)
     memory.resized(one)
     assert memory.size_bytes == before + 300
+    assert memory.resized(one) == 0
     memory.drop("a")
     assert memory.size_bytes == 0
 

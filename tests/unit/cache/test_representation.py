@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import sys
 
 import pytest
 
 from cbk_gateway.cache import representation as rep
 from cbk_gateway.operation import understand
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+UNPACKED = {"gzip": gzip.decompress, "zstd": zstd.decompress}
 
 
 @pytest.mark.parametrize(
@@ -32,22 +40,36 @@ def test_if_none_match_compares_weakly(header: str | None, expected: bool) -> No
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        (None, False),
-        ("", False),
-        ("gzip", True),
-        ("GZIP, br", True),
-        ("br;q=1.0, gzip;q=0.5", True),
-        ("gzip;q=0", False),
-        ("gzip;q=0.0, *", False),
-        ("*", True),
-        ("*;q=0", False),
-        ("identity", False),
-        ("gzip;q=x", False),
-        ("gzipped", False),
+        (None, ()),
+        ("", ()),
+        ("gzip", ("gzip",)),
+        ("x-gzip", ("gzip",)),
+        ("GZIP, br", ("gzip",)),
+        ("zstd", ("zstd",)),
+        ("gzip, deflate, br, zstd", ("zstd", "gzip")),
+        ("gzip, zstd;q=0.9", ("gzip", "zstd")),
+        ("gzip;q=0.001, zstd;q=0", ("gzip",)),
+        ("br;q=1.0, gzip;q=0.5", ("gzip",)),
+        ("gzip;q=0.5, identity", ()),
+        ("gzip;q=0.5, zstd, identity;q=0.8", ("zstd",)),
+        ("gzip, identity", ("gzip",)),
+        ("gzip ; q=0.5 , identity;q=0", ("gzip",)),
+        ("gzip;q=0", ()),
+        ("gzip;q=0.0, *", ("zstd",)),
+        ("*", ("zstd", "gzip")),
+        ("*;q=0", ()),
+        ("identity", ()),
+        ("gzip;q=x", ()),
+        ("gzip;q=nan", ()),
+        ("gzip;q=1e3", ()),
+        ("gzip;q=2", ()),
+        ("gzipped", ()),
     ],
 )
-def test_gzip_is_chosen_only_where_it_is_acceptable(header: str | None, expected: bool) -> None:
-    assert rep.accepts_gzip(header) is expected
+def test_codings_are_taken_in_the_order_that_the_client_likes(
+    header: str | None, expected: tuple[str, ...]
+) -> None:
+    assert rep.codings(header) == expected
 
 
 def test_entity_tags_differ_by_body_type_and_coding() -> None:
@@ -63,13 +85,21 @@ def test_entity_tags_differ_by_body_type_and_coding() -> None:
     assert rep.entity_tag(b"a", "application/json") == '"pOIFLg0NsUON1zwegCxwfA"'
 
 
-def test_compression_is_reproducible_and_pays_or_is_left() -> None:
+@pytest.mark.parametrize("coding", rep.CODINGS)
+def test_compression_is_reproducible_and_pays_or_is_left(coding: str) -> None:
     body = b"x" * 5000
-    packed = rep.compressed(body)
+    packed = rep.compressed(body, coding)
     assert packed is not None
-    assert packed == rep.compressed(body)
-    assert gzip.decompress(packed) == body
-    assert rep.compressed(b"x") is None
+    assert packed == rep.compressed(body, coding)
+    assert UNPACKED[coding](packed) == body
+    assert rep.compressed(b"x", coding) is None
+
+
+def test_a_client_need_not_remember_more_than_eight_mebibytes_to_unpack_zstd() -> None:
+    packed = rep.compressed(bytes(range(256)) * (9 << 12), "zstd")
+    assert packed is not None
+    eight_mebibytes = {int(zstd.DecompressionParameter.window_log_max): 23}
+    assert len(zstd.decompress(packed, options=eight_mebibytes)) == 9 << 20
 
 
 @pytest.mark.parametrize(

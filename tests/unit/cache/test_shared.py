@@ -111,7 +111,9 @@ async def test_it_is_off_unless_configured_and_can_be_purged(scene: Scene) -> No
     cache = await scene.worker(SHARING)
     await agree(scene, cache, "def")
     await scene.fill(cache, "/dataset/list", account="x")
-    await cache.purge_shared()
+    await cache.purge("nobody", frozenset({"bot"}))
+    assert isinstance(await scene.ask(cache, MODELS, account="x"), Hit), "bots are nothing that is shared"
+    await cache.purge("nobody", frozenset({"platform/model"}))
     found = await scene.ask(cache, MODELS, account="x")
     assert isinstance(found, Fill)
     found.abandon()

@@ -92,6 +92,40 @@ def test_a_lease_that_was_spent_lets_the_bucket_refill() -> None:
     assert refilled(closed, Draw(100, 100), LIFE - 1, LIFE).tokens == 100
 
 
+@given(
+    st.floats(0.5, 500),
+    st.floats(1, 400),
+    st.lists(st.tuples(st.integers(0, 2_000_000), st.floats(0, 300), st.floats(0, 300)), max_size=8),
+    st.floats(0.1, 500),
+)
+def test_a_refusal_is_never_told_to_come_back_too_early(
+    rate: float, burst: float, steps: list[tuple[int, float, float]], cost: float
+) -> None:
+    # Costs and leases as they come, then a request: at the very instant it was told to come back it gets in,
+    # whatever is on lease and never given back.
+    now, state = 10**12, None
+    for gap, took, want in steps:
+        now += gap
+        state = decide([state], [Draw(rate, burst, took, want)], now, LIFE).states[0]
+    refused = decide([state], [Draw(rate, burst, cost)], now, LIFE)
+    if not refused.is_admitted:
+        later = now + refused.wait_us + 1
+        assert decide(refused.states, [Draw(rate, burst, cost)], later, LIFE).is_admitted
+
+
+def test_who_needs_more_than_leases_leave_is_told_when_they_end() -> None:
+    # 40 of 100 were leased in this period, 30 in the one before: 60 fit from the end of this period on, 100
+    # from the end of the next.
+    full = BucketState(30, LIFE + 1, 1, 40, 30)
+    waits = {cost: decide([full], [Draw(1e6, 100, cost)], LIFE + 1, LIFE).wait_us for cost in (60, 100)}
+    assert waits == {60: LIFE - 1 + 30, 100: 2 * LIFE - 1 + 40}
+
+
+def test_a_clock_that_went_back_makes_the_wait_longer_and_not_shorter() -> None:
+    state = BucketState(0, 5 * MICRO, 5)
+    assert decide([state], [Draw(1, 1)], 3 * MICRO, LIFE).wait_us == 3 * MICRO
+
+
 @st.composite
 def _histories(draw: st.DrawFn) -> tuple[float, float, list[tuple[int, float, float]]]:
     rate = draw(st.sampled_from([0.5, 1.0, 3.0, 7.5, 200.0]))

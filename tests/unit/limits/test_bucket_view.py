@@ -43,12 +43,12 @@ def test_of_two_slices_fetched_at_a_time_one_goes_back() -> None:
     [
         (5, 10, 1000, 1, 0),
         (200, 400, 2, 1, 0),
-        (200, 400, 50, 1, 25),
-        (200, 400, 10, 1, 24),
-        (1e6, 2e6, 2500, 1, 1250),
+        (200, 400, 50, 1, 100),
+        (200, 400, 6, 1, 80),
+        (1e6, 2e6, 2500, 1, 49960),
         (200, 40, 1000, 1, 20),
         (200, 40, 1000, 4, 0),
-        (1000, 2000, 1000, 4, 125),
+        (1000, 2000, 1000, 4, 250),
     ],
 )
 def test_a_slice_follows_demand_and_never_hogs_the_bucket(
@@ -58,12 +58,33 @@ def test_a_slice_follows_demand_and_never_hogs_the_bucket(
     one.note(0, 100.0)
     for _ in range(asked_per_window):
         one.note(1, 100.1)
-    assert one.slice_tokens(1.0, 30, 8, workers) == size
+    assert one.slice_tokens(5.0, 2, 8, workers) == size
+
+
+@pytest.mark.parametrize(
+    ("asked", "left", "size"), [(50, 3, 24), (1000, 3, 25), (1000, 96, 25), (1000, 200, 50), (4, 0, 24)]
+)
+def test_a_slice_of_a_bucket_that_runs_dry_is_small(asked: int, left: float, size: float) -> None:
+    one = view(200, 400)
+    one.learn(left, 1, 100.0)
+    for _ in range(asked):
+        one.note(1, 100.1)
+    assert one.slice_tokens(5.0, 2, 8, 1) == size
+
+
+def test_each_cost_has_a_memory_of_its_own() -> None:
+    one = view()
+    one.block(1, 10.0)
+    one.block(5, 12.0)
+    assert [one.blocks(cost, 11.0) for cost in (1, 5, 9)] == [False, True, False]
+    for cost in range(100):
+        one.block(cost, 20.0)
+    assert len(one.blocked) <= 32
 
 
 def test_a_drained_bucket_does_not_fill_up_while_it_is_left_alone() -> None:
     one = view(100, 20)
-    assert one.spacing_s(50, 8) * 100 <= 20 / 2
+    assert one.spacing_s(50, 8) * 100 <= 20 * 0.75
 
 
 def test_shares_of_all_workers_add_up_to_the_limit() -> None:

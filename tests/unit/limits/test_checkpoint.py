@@ -44,3 +44,12 @@ def test_nowhere_to_write_is_no_failure(tmp_path: Path) -> None:
     Checkpoint(blocked / "sub", "a").save({KEY: 1}, {})
     Checkpoint(None, "a").save({KEY: 1}, {})
     assert Checkpoint(None, "a").load() == {}
+
+
+def test_a_note_that_was_being_written_when_everything_stopped_harms_nothing(tmp_path: Path) -> None:
+    Checkpoint(tmp_path, "a").save({KEY: 5}, {})
+    (tmp_path / "quotas-a.new").write_bytes(b'{"half')
+    again = Checkpoint(tmp_path, "a")
+    assert again.load() == {KEY: 5}
+    again.save({KEY: 6}, {})
+    assert again.load() == {KEY: 6}

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from cbk_gateway.telemetry import Metrics
+from cbk_gateway.telemetry import Ledger, Metrics
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 
@@ -77,6 +77,26 @@ def test_labels_switched_off_are_summed_away() -> None:
     metrics.request("acme", "bot", "list", 200, "hit", 0.001)
     metrics.request("globex", "bot", "fetch", 200, "hit", 0.001)
     assert sample(metrics, "requests_total", resource="bot", status="200", cache="hit") == 2
+
+
+def test_switched_off_nothing_is_kept_and_every_event_may_still_be_told() -> None:
+    metrics, told = Metrics(is_enabled=False), Metrics()
+    for one in (metrics, told):
+        one.request("acme", "bot", "list", 200, "hit", 0.001, request_id="01-abc")
+        one.bind_request("acme", "bot", "list", 200, "hit").observe_quick(3, 0.001, "01-abc")
+        one.refusal("rate", 429, "acme")
+        one.request_started()
+        one.stream_opened("acme")
+        one.stream_first_byte(0.1)
+        one.limits.use("acme", "default", 0.5)
+        one.limits.paced("acme", 0.1)
+        one.cache.feed_lag(0.1)
+    assert any(told.families().values())
+    assert not any(metrics.families().values())
+    body, content_type = metrics.exposition(OPENMETRICS)
+    assert body == b"# EOF\n"
+    assert content_type.startswith("application/openmetrics-text")
+    assert Ledger().update(metrics.snapshot()) == "0"
 
 
 def test_a_caller_nobody_knows_is_shown_as_none() -> None:
@@ -167,6 +187,7 @@ PLAUSIBLE: dict[str, object] = {
     "float": 0.5,
     "float | None": 0.5,
     "bool": True,
+    "Mapping[tuple[str, str], float]": {("current", "acme"): 1.0},
 }
 
 

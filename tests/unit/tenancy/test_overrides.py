@@ -35,7 +35,12 @@ def test_no_override_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "override", [NO_OVERRIDE, Override(disabled=True, token_not_before=5, key="k", dropped="d")]
+    "override",
+    [
+        NO_OVERRIDE,
+        Override(disabled=True, token_not_before=5, key="k", dropped="d"),
+        Override(key="k", replaces="r", key_expires=1, next_key="n", next_key_expires=2),
+    ],
 )
 def test_an_override_is_stored_and_read_back(override: Override) -> None:
     assert decode(override.encoded()) == override

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cbk_gateway.errors import NotAuthenticated, NotAuthorized, Refusal
-from cbk_gateway.operation import understand
+from cbk_gateway.operation import Operation, understand
 from cbk_gateway.parties import Principal, RunAs, RunAsForm, Tenant
 from cbk_gateway.secret import Secret
 from cbk_gateway.tenancy.policy import authorise, explain
@@ -46,6 +49,56 @@ def test_a_request_needs_both_the_token_and_the_tenant(
         authorise(principal, tenant, FETCH)
     else:
         assert refused(principal, tenant).status == 403
+
+
+WIDE_TO_NARROW = {
+    "*": ["*:read", "bot:*", "bot:fetch", "!*", "dataset:write"],
+    "*:read": ["bot:read", "bot:fetch", "bot[b1]:list", "conversation/**:read"],
+    "*:write": ["bot:create", "bot[b1]:write", "dataset:*:x"],
+    "bot:*": ["bot:fetch", "bot:read", "bot[b1]:*", "bot[b*]:write", "!bot:*"],
+    "bot[b*]:*": ["bot[b1]:*", "bot[b1]:fetch", "bot[b2]:*"],
+    "conversation/**:*": ["conversation:*", "conversation/message:*", "conversation/**:read"],
+}
+OPERATIONS = [
+    understand(method, path)
+    for method, path in (
+        ("GET", "/v1/bot/list"),
+        ("GET", "/v1/bot/b1/fetch"),
+        ("GET", "/v1/bot/b2/fetch"),
+        ("POST", "/v1/bot/create"),
+        ("POST", "/v1/bot/b1/update"),
+        ("POST", "/v1/bot/b1/delete"),
+        ("GET", "/v1/dataset/d1/fetch"),
+        ("POST", "/v1/dataset/create"),
+        ("POST", "/v1/conversation/c1/complete"),
+        ("GET", "/v1/conversation/c1/message/list"),
+        ("POST", "/v1/secret/s1/proxy"),
+        ("POST", "/v1/graphql"),
+        ("POST", "/v1/newthing/n/write"),
+    )
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    of_token=st.lists(st.sampled_from(sorted(WIDE_TO_NARROW)), max_size=4),
+    of_tenant=st.lists(st.sampled_from(sorted({*WIDE_TO_NARROW, "!bot:delete", "!secret:*"})), max_size=4),
+    choice=st.randoms(use_true_random=False),
+    operation=st.sampled_from(OPERATIONS),
+)
+def test_narrowing_a_token_never_widens_what_it_may(
+    of_token: list[str], of_tenant: list[str], choice: random.Random, operation: Operation
+) -> None:
+    """Each rule of a token is kept, dropped, or put in the place of a narrower one.
+
+    Invariant: what the narrowed token may do, the wide one may do, and its tenant may do.
+    """
+    narrowed = [choice.choice([rule, *WIDE_TO_NARROW[rule]]) for rule in of_token if choice.random() < 0.8]
+    tenant = replace(ACME, scopes=tuple(of_tenant))
+    if explain(replace(TOKEN, scopes=tuple(narrowed)), tenant, operation).allowed:
+        assert explain(replace(TOKEN, scopes=tuple(of_token)), tenant, operation).allowed
+        assert explain(None, tenant, operation).allowed
+        authorise(replace(TOKEN, scopes=tuple(narrowed)), tenant, operation)
 
 
 def test_a_refusal_names_the_missing_scope_and_whose_it_is() -> None:

@@ -9,6 +9,7 @@ from cbk_gateway.tenancy.rotation import FRESH, Event, KeyState, Which, choose, 
 
 OPTIONS = RotationOptions(canary_share=0.25, next_pause_s=30, current_retry_s=60, promote_after=3)
 C, N, FC, FN = Which.CURRENT, Which.NEXT, Which.FALLBACK_CURRENT, Which.FALLBACK_NEXT
+PASSED = Event.NEXT_PASSED
 SICK = KeyState(current_refused_at=100.0)
 RESTING = KeyState(next_refused_at=100.0)
 
@@ -44,11 +45,11 @@ def test_the_key_of_a_first_attempt(
         (FRESH, C, 401, True, KeyState(50.0), FN, (Event.CURRENT_REFUSED,)),
         (FRESH, C, 401, False, KeyState(50.0), None, (Event.CURRENT_REFUSED,)),
         (SICK, C, 200, True, FRESH, None, (Event.CURRENT_ACCEPTED,)),
-        (SICK, C, 500, True, FRESH, None, (Event.CURRENT_ACCEPTED,)),
-        (FRESH, N, 200, True, KeyState(next_passed=1), None, ()),
-        (KeyState(next_passed=2), N, 200, True, KeyState(next_passed=3), None, (Event.NEXT_READY,)),
-        (KeyState(next_passed=3), N, 200, True, KeyState(next_passed=4), None, ()),
-        (RESTING, N, 200, True, KeyState(next_passed=1), None, ()),
+        (SICK, C, 404, True, FRESH, None, (Event.CURRENT_ACCEPTED,)),
+        (FRESH, N, 200, True, KeyState(next_passed=1), None, (PASSED,)),
+        (KeyState(next_passed=2), N, 200, True, KeyState(next_passed=3), None, (PASSED, Event.NEXT_READY)),
+        (KeyState(next_passed=3), N, 200, True, KeyState(next_passed=4), None, (PASSED,)),
+        (RESTING, N, 200, True, KeyState(next_passed=1), None, (PASSED,)),
         (KeyState(next_passed=2), N, 401, True, KeyState(next_passed=2), FC, ()),
         (FRESH, N, 403, True, FRESH, FC, ()),
         (FRESH, N, 401, False, KeyState(None, 50.0), None, (Event.NEXT_REFUSED,)),
@@ -57,7 +58,7 @@ def test_the_key_of_a_first_attempt(
         (FRESH, FC, 404, True, KeyState(None, 50.0), None, (Event.NEXT_REFUSED,)),
         (FRESH, FC, 403, True, FRESH, None, ()),  # both refuse: the object is foreign
         (FRESH, FC, 401, True, KeyState(50.0, 50.0), None, (Event.CURRENT_REFUSED, Event.NEXT_REFUSED)),
-        (SICK, FN, 200, True, KeyState(100.0, None, 1), None, ()),
+        (SICK, FN, 200, True, KeyState(100.0, None, 1), None, (PASSED,)),
         (SICK, FN, 401, True, KeyState(100.0, 50.0), None, (Event.NEXT_REFUSED,)),
     ],
 )
@@ -73,6 +74,16 @@ def test_what_an_answer_says(
 ) -> None:
     outcome = learn(before, OPTIONS, which, status, has_next=True, is_safe=is_safe, now=50.0)
     assert (outcome.state, outcome.again_with, outcome.events) == (after, again, events)
+
+
+@pytest.mark.parametrize("which", Which)
+@pytest.mark.parametrize("before", [FRESH, SICK, RESTING], ids=["fresh", "sick", "resting"])
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_what_may_come_from_before_the_api_says_nothing_of_a_key(
+    which: Which, before: KeyState, status: int
+) -> None:
+    outcome = learn(before, OPTIONS, which, status, has_next=True, is_safe=True, now=50.0)
+    assert (outcome.state, outcome.again_with, outcome.events) == (before, None, ())
 
 
 def test_without_a_next_key_nothing_is_tried_again() -> None:

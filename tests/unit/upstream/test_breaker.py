@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from cbk_gateway.upstream import BreakerOptions
@@ -32,6 +34,24 @@ def test_a_share_of_failures_opens_it(good: int, opens: bool) -> None:
     for _ in range(good):
         breaker.record(100.0, failed=False)
     assert [breaker.record(100.0, failed=True) for _ in range(4)][-1] is opens
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.0])
+def test_a_success_that_turns_out_a_failure_counts_once(share: float) -> None:
+    """A 200 whose body was an error is one call that failed, not one that did and one that did not."""
+    breaker = Breaker(dataclasses.replace(OPTIONS, failure_share=share))
+    opened_by = []
+    for _ in range(4):
+        assert not breaker.record(100.0, failed=False)
+        opened_by.append(breaker.amend(100.0))
+    assert opened_by == [False, False, False, True]
+
+
+def test_a_success_that_left_the_window_is_counted_when_it_turns_out_a_failure() -> None:
+    breaker = Breaker(OPTIONS)
+    for _ in range(4):
+        breaker.record(100.0, failed=False)
+    assert [breaker.amend(200.0) for _ in range(5)] == [False, False, False, True, False]
 
 
 def test_failures_that_left_the_window_are_forgotten() -> None:

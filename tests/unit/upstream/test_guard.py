@@ -92,12 +92,15 @@ async def test_one_accounts_500s_hold_back_that_account_alone(kit: Any, api: Api
 async def test_failures_inside_a_200_count(kit: Any, api: Api) -> None:
     async with kit.scripted(api.script) as server, kit.running(server.url, breaker=BREAKER) as upstream:
         for _ in range(3):
-            await status_of(upstream, kit.call())
+            await status_of(upstream, kit.call(headers=[("Host", "h"), ("Authorization", "Bearer sk-a")]))
             upstream.report_failure("acct", "BAD_REQUEST")
         assert not upstream.is_open("acct")
         for _ in range(3):
             upstream.report_failure("acct", "INTERNAL_SERVER_ERROR")
         assert upstream.is_open("acct")
+        # What asks whether it is over asks as the account that failed.
+        await kit.until(lambda: not upstream.is_open("acct"))
+        assert any(b"/usage/fetch" in line for line in api.lines())
 
 
 async def test_failed_probes_keep_it_open(kit: Any, api: Api) -> None:

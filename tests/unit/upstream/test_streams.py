@@ -223,14 +223,14 @@ async def test_a_stream_has_a_longest_life() -> None:
     await relayed.aclose()
 
 
-async def test_a_client_that_leaves_is_the_client_that_left() -> None:
+async def test_a_client_that_leaves_is_the_client_that_left(kit: Any) -> None:
     async def silent() -> AsyncIterator[bytes]:
         await asyncio.Event().wait()
         yield TOKEN
 
     relayed = relay(silent(), StreamForm.SSE, CALM, ended=asyncio.Event())
     following = asyncio.ensure_future(anext(relayed))
-    await asyncio.sleep(0.01)
+    await kit.until(lambda: relayed._source._pending is not None)
     following.cancel()
     with pytest.raises(asyncio.CancelledError):
         await following
@@ -257,10 +257,8 @@ async def test_a_slow_reader_holds_the_upstream_back(kit: Any) -> None:
     ):
         relayed = relay(answer.chunks(), StreamForm.JSONL, CALM)
         await anext(relayed)
-        before = -1
-        while sent != before:
-            before = sent
-            await asyncio.sleep(0.1)
+        connections = upstream.pool._all
+        await kit.until(lambda: not any(one._transport.is_reading() for one in connections))
         # What is not with the reader is in the socket buffers of the kernel, not in this process.
         assert sent < 30_000_000
         total = len(await anext(relayed))

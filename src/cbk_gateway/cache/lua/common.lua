@@ -43,8 +43,9 @@ end
 
 -- The state that answers of these types depend on, as one text; false when this worker knows less than the
 -- account does. Equal texts mean: no write in between, no flush, no other server, no death of a worker.
+-- The second text is what a fetch is begun under: it differs too when single entries were dropped since.
 local function vector(types, generation, nonce)
-  local fields = { '#born', '#server', '#generation', '*' }
+  local fields = { '#born', '#server', '#generation', '#fence', '*' }
   for one in string.gmatch(types, '%S+') do fields[#fields + 1] = one end
   local found = redis.call('HMGET', KEYS[1], unpack(fields))
   local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
@@ -56,8 +57,19 @@ local function vector(types, generation, nonce)
     redis.call('PEXPIRE', KEYS[1], EPOCH_LIFE_MS)
   end
   local parts = { found[1] }
-  for position = 4, #fields do parts[#parts + 1] = found[position] or '0' end
-  return table.concat(parts, ',')
+  for position = 5, #fields do parts[#parts + 1] = found[position] or '0' end
+  local state = table.concat(parts, ',')
+  return state, state .. ';' .. (found[4] or '0')
+end
+
+-- Takes an entry out of the books.
+local function forget(index, sizes, digest)
+  local known = redis.call('HGET', sizes, digest)
+  if known then
+    redis.call('HINCRBY', sizes, '#bytes', -tonumber(string.match(known, '^%d+')))
+    redis.call('HDEL', sizes, digest)
+  end
+  redis.call('ZREM', index, digest)
 end
 
 -- Gives a lease back, and says so on the feed when another worker waits for it.

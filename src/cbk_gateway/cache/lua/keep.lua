@@ -7,8 +7,8 @@
 settle_marks()
 local types, digest, size, room = ARGV[3], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
 local outcome, evicted = 'stored', 0
-local state = vector(types, ARGV[2], ARGV[1])
-if state ~= ARGV[4] then
+local state, begun = vector(types, ARGV[2], ARGV[1])
+if begun ~= ARGV[4] then
   outcome = 'moved'
 elseif held_back(types) > 0 then
   outcome = 'write-open'
@@ -16,24 +16,17 @@ elseif size > room then
   outcome = 'too-large'
 end
 
-local function forget(one)
-  local known = redis.call('HGET', KEYS[6], one)
-  if known then
-    redis.call('HINCRBY', KEYS[6], '#bytes', -tonumber(string.match(known, '^%d+')))
-    redis.call('HDEL', KEYS[6], one)
-  end
-  redis.call('ZREM', KEYS[5], one)
-end
-
 if outcome == 'stored' then
-  for _, one in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now_ms, 'LIMIT', 0, 100)) do forget(one) end
-  forget(digest)
+  for _, one in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now_ms, 'LIMIT', 0, 100)) do
+    forget(KEYS[5], KEYS[6], one)
+  end
+  forget(KEYS[5], KEYS[6], digest)
   local used = tonumber(redis.call('HGET', KEYS[6], '#bytes') or 0)
   while used + size > room do
     local oldest = redis.call('ZRANGE', KEYS[5], 0, 0)[1]
     if not oldest then break end
     redis.call('DEL', ARGV[13] .. oldest)
-    forget(oldest)
+    forget(KEYS[5], KEYS[6], oldest)
     evicted = evicted + 1
     used = tonumber(redis.call('HGET', KEYS[6], '#bytes') or 0)
   end

@@ -1,0 +1,346 @@
+"""Repeated reads that no cache may answer, forwarded from the bytes of their request.
+
+The other half of `hotpath.py`, under the same rules: an entry is found by the whole of a read buffer of an
+idle connection, made only from a request that the full path has just served so, and caller, rights and
+limits are looked at as there. What is saved is the parsing, the understanding and the building of what goes
+upstream: between two requests of the same bytes only request id and trace differ.
+
+What comes back must be plain (`upstream/swift.py`): a whole, short 200 whose fields the client may have as
+they are. Whatever else happens, nothing has gone to the client, a read has changed nothing, and the full path
+serves the request anew, with its own retries, streams and refusals. What was drawn from a limit is given
+back before. Only an upstream that took too long is not asked again.
+
+While an answer is awaited the connection counts as busy, what its client sends on is kept for later, and a
+client that leaves ends the call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from aiohttp.http_writer import HttpVersion11
+
+from cbk_gateway import forwarding
+from cbk_gateway.addresses import address_of
+from cbk_gateway.errors import Refusal
+from cbk_gateway.exchange import CLIENT_GONE, SERVER, Exchange
+from cbk_gateway.forward_entry import Fields, ForwardEntry, pieces_of
+from cbk_gateway.listener import GatewayProtocol
+from cbk_gateway.operation import Effect
+from cbk_gateway.parts import Parts
+from cbk_gateway.prepared import rate_lines
+from cbk_gateway.prepared_refusal import DateLine, PreparedRefusal
+from cbk_gateway.telemetry import AccessEntry
+from cbk_gateway.telemetry.request_id import new_request_id
+from cbk_gateway.telemetry.traceparent import new_traceparent
+from cbk_gateway.tenancy.rotation import Which
+from cbk_gateway.upstream import MAX_SWIFT_BYTES, Answer, Known, Swift, UpstreamFault
+
+if TYPE_CHECKING:
+    from cbk_gateway.hotpath import HotPath
+
+MAX_ENTRIES: Final = 4096
+_LOOK_EVERY_S: Final = 1.0
+_AVOID_S: Final = 60.0
+_SERVER_LINE: Final = f"\r\nServer: {SERVER}\r\n".encode()
+# With one of these, two requests of the same bytes would not be forwarded alike.
+_OWN_WORDS: Final = frozenset({"x-request-id", "traceparent", "tracestate"})
+
+
+class Forwarding:
+    """One request under way; told by the upstream of its answer and by the connection of its client's end."""
+
+    __slots__ = ("connection", "entry", "forwarder", "head", "rates", "request_id", "started", "swift")
+
+    def __init__(  # noqa: PLR0917 - all of it is of one request
+        self,
+        forwarder: Forwarder,
+        entry: ForwardEntry,
+        head: bytes,
+        connection: GatewayProtocol,
+        request_id: str,
+        rates: bytes,
+    ) -> None:
+        self.forwarder = forwarder
+        self.entry = entry
+        self.head = head
+        self.connection = connection
+        self.request_id = request_id
+        self.rates = rates
+        self.started = time.perf_counter()
+        self.swift: Swift | None = None
+
+    @property
+    def known(self) -> Known | None:
+        """The upstream's head that came last."""
+        return self.entry.known
+
+    @known.setter
+    def known(self, known: Known | None) -> None:
+        self.entry.known = known
+
+    def answered(self, fields: Fields, body: bytes, upstream_s: float) -> None:
+        """A whole answer."""
+        lines = self.entry.lines_of(fields)
+        if lines is None:
+            self.unusual()
+        else:
+            self.forwarder.give(self, lines, body, upstream_s)
+
+    def unusual(self) -> None:
+        """An answer for the full path, which asks for it anew; the next ones will probably be so too."""
+        self.forwarder.avoid(self.head)
+        self.forwarder.step_back(self)
+
+    def faulted(self, fault: UpstreamFault) -> None:
+        """No answer. An upstream that took its time is not asked again."""
+        if fault.timed_out:
+            self.forwarder.refuse(self, fault.refusal())
+        else:
+            self.forwarder.step_back(self)
+
+    def leave(self) -> None:
+        """The client has left."""
+        if self.swift is not None:
+            self.swift.leave()
+        self.forwarder.left(self)
+
+
+class Forwarder:
+    """The entries of one worker. Made by the hot path, which asks it for what it does not know itself."""
+
+    def __init__(self, parts: Parts, hot_path: HotPath) -> None:
+        self._parts = parts
+        self._hot_path = hot_path
+        self._entries: OrderedDict[bytes, ForwardEntry] = OrderedDict()
+        self._avoided: OrderedDict[int, float] = OrderedDict()
+        self._breaks = parts.breaks
+        self._now = parts.cache.now
+        self._recall = parts.identity.recall
+        parts.metrics.before_scrape(self._tell_all)
+        self._date = DateLine()
+        self.served = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, head: bytes) -> bool:
+        return head in self._entries
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        self._tell_all()
+        self._entries.clear()
+
+    def forget(self, head: bytes) -> None:
+        """Forget one entry."""
+        entry = self._entries.pop(head, None)
+        if entry is not None:
+            self._tell(entry)
+
+    def avoid(self, head: bytes) -> None:
+        """Forget an entry whose answers are not plain, and do not make it anew for a while."""
+        self.forget(head)
+        self._avoided[hash(head)] = self._now() + _AVOID_S
+        if len(self._avoided) > MAX_ENTRIES:
+            self._avoided.popitem(last=False)
+
+    # Answering.
+
+    def answer(self, head: bytes, connection: GatewayProtocol) -> bool:
+        """Forward a request of an idle connection, if it is a repeated one. Once per read buffer."""
+        entry = self._entries.get(head)
+        if entry is None or self._parts.shedding.refused:
+            return False
+        now = self._now()
+        if (now >= entry.ends_at or entry.breaks != self._breaks.count) and not self._renew(head, entry, now):
+            return False
+        parts = self._parts
+        rates = entry.claim.draw(monotonic())
+        if rates is None:
+            given = self._hot_path.queue.take()
+            if given is None:
+                return self._hot_path.queue.wait(entry.claim, head, connection, now)
+            entry.claim.drawn += 1
+            rates = rate_lines(given.headers)
+        request_id = new_request_id()
+        ids = (request_id.encode(), new_traceparent().encode())
+        request = b"".join((entry.before_id, ids[0], entry.between, ids[1], entry.after))
+        work = Forwarding(self, entry, head, connection, request_id, rates)
+        work.swift = parts.upstream.send_now(entry.call, request, work)
+        if work.swift is None:
+            parts.limiter.give_back(entry.claim)
+            return False
+        parts.metrics.request_started()
+        connection.await_answer(work)
+        return True
+
+    def _renew(self, head: bytes, entry: ForwardEntry, now: float) -> bool:
+        parts, principal, tenant = self._parts, entry.principal, entry.tenant
+        breaks = self._breaks.count
+        if self._recall(entry.token_name) is principal and parts.registry.get(principal.tenant) is tenant:
+            entry.ends_at = now + min(_LOOK_EVERY_S, parts.identity.lasts_s(entry.token_name))
+            entry.breaks = breaks
+            self._entries.move_to_end(head)
+            return True
+        self.forget(head)
+        return False
+
+    def give(self, work: Forwarding, lines: bytes, body: bytes, upstream_s: float) -> None:
+        """Write an answer, and count it."""
+        entry, parts = work.entry, self._parts
+        total_s = time.perf_counter() - work.started
+        if parts.shows_timing:
+            own_s = total_s - upstream_s
+            timing = (
+                f"Server-Timing: total;dur={total_s * 1000:.3f}, upstream;dur={upstream_s * 1000:.3f}, "
+                f"gateway;dur={own_s * 1000 if own_s > 0 else 0.0:.3f}{entry.timing_end}"
+            ).encode()
+        else:
+            timing = b""
+        date = b"\r\n" if entry.has_date else self._date.at(time.time())
+        request_id = work.request_id
+        pieces = (lines, request_id.encode(), _SERVER_LINE, work.rates, entry.cache_lines, timing)
+        parts.metrics.request_ended()
+        work.connection.give_awaited(b"".join((*pieces, entry.cors_lines, date, body)))
+        self.served += 1
+        entry.count += 1
+        entry.sent_bytes += len(body)
+        entry.cells.observe(total_s, upstream_s, request_id)
+        parts.metrics.upstream.answered(entry.operation.route.cost_class, 200, upstream_s, 1)
+        parts.credentials.report(entry.tenant, Which.CURRENT, 200, entry.operation)
+        if parts.access is not None and parts.access.wants(200, total_s):
+            self._write_line(work, 200, total_s, upstream_s, len(body))
+
+    def step_back(self, work: Forwarding) -> None:
+        """Let the full path serve the request; nothing of it has been counted yet."""
+        self._parts.limiter.give_back(work.entry.claim)
+        self._parts.metrics.request_ended()
+        work.connection.resume(work.head)
+
+    def refuse(self, work: Forwarding, refusal: Refusal) -> None:
+        """Give a refusal as the full path would."""
+        entry, metrics = work.entry, self._parts.metrics
+        total_s = time.perf_counter() - work.started
+        metrics.request_ended()
+        entry.count += 1
+        prepared = PreparedRefusal(
+            refusal, entry.rate_fields(work.rates), entry.origin_fields, shows_timing=self._parts.shows_timing
+        )
+        work.connection.give_awaited(prepared.answer(work.request_id, total_s, self._date.at(time.time())))
+        metrics.refusal(refusal.reason, refusal.status, entry.tenant.id)
+        self._count_other(work, refusal.status, total_s, prepared.body_bytes)
+
+    def left(self, work: Forwarding) -> None:
+        """The client has left before the answer."""
+        self._parts.metrics.request_ended()
+        work.entry.count += 1
+        self._count_other(work, CLIENT_GONE, time.perf_counter() - work.started, 0)
+
+    def _count_other(self, work: Forwarding, status: int, total_s: float, sent_bytes: int) -> None:
+        """Count a request that ended otherwise than by the answer it was made for."""
+        entry, operation, parts = work.entry, work.entry.operation, self._parts
+        parts.metrics.request(
+            entry.tenant.id,
+            operation.resource,
+            operation.action,
+            status,
+            entry.cache_label,
+            total_s,
+            total_s,
+            effect=operation.effect,
+            request_id=work.request_id,
+        )
+        parts.metrics.bodies(entry.tenant.id, 0, sent_bytes)
+        if parts.access is not None and parts.access.wants(status, total_s):
+            self._write_line(work, status, total_s, total_s, sent_bytes)
+
+    def _tell_all(self) -> None:
+        for entry in self._entries.values():
+            self._tell(entry)
+
+    def _tell(self, entry: ForwardEntry) -> None:
+        """Tell the metrics of what was only counted so far."""
+        metrics, times, tenant = self._parts.metrics, entry.count, entry.tenant.id
+        if entry.claim.drawn:
+            metrics.limits.decided(tenant, "admitted", "", entry.claim.drawn)
+            entry.claim.drawn = 0
+        if times:
+            metrics.identity.token_remembered(entry.principal.issuer, times)
+            metrics.bodies(tenant, 0, entry.sent_bytes)
+            if entry.passed:
+                metrics.cache.passed(entry.passed, times)
+            entry.count = entry.sent_bytes = 0
+
+    def _write_line(
+        self, work: Forwarding, status: int, total_s: float, upstream_s: float, sent_bytes: int
+    ) -> None:
+        entry, parts = work.entry, self._parts
+        if parts.access is None:
+            return
+        parts.access.write(
+            AccessEntry(
+                request_id=work.request_id,
+                method="GET",
+                path=entry.operation.route.template,
+                status=status,
+                total_s=total_s,
+                upstream_s=upstream_s,
+                tenant=entry.tenant.id,
+                cache=entry.cache_label,
+                client=address_of(work.connection.peername, entry.hops, parts.trusted_proxies),
+                sent_bytes=sent_bytes,
+            )
+        )
+
+    # Learning.
+
+    def offer(self, x: Exchange, upstream_answer: Answer, passed: str) -> None:
+        """Consider a read that the full path has just forwarded.
+
+        Args:
+            x: The exchange; its answer has gone out.
+            upstream_answer: What the upstream said.
+            passed: Why the cache passes every such request by; "" when it was not asked.
+        """
+        connection, tenant, operation = x.request.protocol, x.tenant, x.operation
+        if not isinstance(connection, GatewayProtocol) or connection.sole_head is None:
+            return
+        if tenant is None or operation is None or x.principal is None or x.body is not None:
+            return
+        if self._now() < self._avoided.get(hash(connection.sole_head), 0.0):
+            return
+        headers, length = x.request.headers, upstream_answer.content_length
+        if upstream_answer.status != 200 or length is None or length > MAX_SWIFT_BYTES:
+            return
+        if forwarding.form_of(upstream_answer) is not None or not _OWN_WORDS.isdisjoint(
+            map(str.lower, headers)
+        ):
+            return
+        if operation.effect is not Effect.READ or x.request.version != HttpVersion11:
+            return
+        parts = self._parts
+        if tenant.next_key is not None or parts.ownership.watches(tenant) or not self._hot_path.learns(x):
+            return
+        claim = parts.limiter.claim(tenant, x.principal.subject, operation)
+        credential = parts.credentials.credential_for(tenant, operation)
+        call = forwarding.call_for(parts, x, operation, credential, trace=x.trace)
+        pieces = pieces_of(parts.upstream.head_of(call), x.request_id, x.trace.header())
+        if claim is None or pieces is None:
+            return
+        entry = ForwardEntry(x, x.principal, tenant, call, pieces, claim)
+        entry.passed = passed
+        entry.token_name = parts.identity.name_of(headers.getall("Authorization", ()))
+        entry.cells = parts.metrics.bind_request(
+            tenant.id, operation.resource, operation.action, 200, x.cache_label, operation.effect
+        )
+        connection.offered = entry
+
+    def keep(self, head: bytes, entry: ForwardEntry) -> None:
+        """Keep an entry whose answer has gone out."""
+        self._entries[head] = entry
+        while len(self._entries) > MAX_ENTRIES:
+            self.forget(next(iter(self._entries)))
