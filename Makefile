@@ -40,6 +40,7 @@ format: $(DEV) ## Format the code
 
 docs: $(DEV) ## Write the generated parts of the README and the settings schema anew
 	@$(BIN)/python -m cbk_gateway.documentation README.md
+	@$(BIN)/cbk-gateway config schema > config/gateway.schema.json
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.scale --write >/dev/null
 
 bench: $(DEV) ## Measure against nginx+Lua and fastify, side by side

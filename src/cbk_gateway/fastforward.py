@@ -5,7 +5,7 @@ idle connection, made only from a request that the full path has just served so,
 limits are looked at as there. What is saved is the parsing, the understanding and the building of what goes
 upstream: between two requests of the same bytes only request id and trace differ.
 
-What comes back must be plain (`upstream/swift.py`): a whole, short 200 whose fields the client may have as
+What comes back must be plain (`upstream/swift.py`): a whole, short answer whose fields the client may have as
 they are. Whatever else happens, nothing has gone to the client, a read has changed nothing, and the full path
 serves the request anew, with its own retries, streams and refusals. What was drawn from a limit is given
 back before. Only an upstream that took too long is not asked again.
@@ -82,13 +82,13 @@ class Forwarding:
     def known(self, known: Known | None) -> None:
         self.entry.known = known
 
-    def answered(self, fields: Fields, body: bytes, upstream_s: float) -> None:
+    def answered(self, status: int, fields: Fields, body: bytes, upstream_s: float) -> None:
         """A whole answer."""
-        lines = self.entry.lines_of(fields)
+        lines = self.entry.lines_of(status, fields)
         if lines is None:
             self.unusual()
         else:
-            self.forwarder.give(self, lines, body, upstream_s)
+            self.forwarder.give(self, status, lines, body, upstream_s)
 
     def unusual(self) -> None:
         """An answer for the full path, which asks for it anew; the next ones will probably be so too."""
@@ -189,7 +189,7 @@ class Forwarder:
         self.forget(head)
         return False
 
-    def give(self, work: Forwarding, lines: bytes, body: bytes, upstream_s: float) -> None:
+    def give(self, work: Forwarding, status: int, lines: bytes, body: bytes, upstream_s: float) -> None:
         """Write an answer, and count it."""
         entry, parts = work.entry, self._parts
         total_s = time.perf_counter() - work.started
@@ -209,11 +209,22 @@ class Forwarder:
         self.served += 1
         entry.count += 1
         entry.sent_bytes += len(body)
-        entry.cells.observe(total_s, upstream_s, request_id)
-        parts.metrics.upstream.answered(entry.operation.route.cost_class, 200, upstream_s, 1)
-        parts.credentials.report(entry.tenant, Which.CURRENT, 200, entry.operation)
-        if parts.access is not None and parts.access.wants(200, total_s):
-            self._write_line(work, 200, total_s, upstream_s, len(body))
+        cells = entry.cells
+        if status != 200:
+            operation = entry.operation
+            cells = parts.metrics.bind_request(
+                entry.tenant.id,
+                operation.resource,
+                operation.action,
+                status,
+                entry.cache_label,
+                operation.effect,
+            )
+        cells.observe(total_s, upstream_s, request_id)
+        parts.metrics.upstream.answered(entry.operation.route.cost_class, status, upstream_s, 1)
+        parts.credentials.report(entry.tenant, Which.CURRENT, status, entry.operation)
+        if parts.access is not None and parts.access.wants(status, total_s):
+            self._write_line(work, status, total_s, upstream_s, len(body))
 
     def step_back(self, work: Forwarding) -> None:
         """Let the full path serve the request; nothing of it has been counted yet."""

@@ -5,6 +5,7 @@ Bytes and texts only. When an entry is made and when it may be used is `fastforw
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from cbk_gateway import cors
@@ -36,7 +37,8 @@ class ForwardEntry:
     __slots__ = (
         "after", "before_id", "between", "breaks", "cache_label", "cache_lines", "call", "cells", "claim",
         "cors_lines", "count", "ends_at", "has_date", "hops", "known", "known_fields", "known_lines",
-        "operation", "origin_fields", "passed", "principal", "sent_bytes", "tenant", "timing_end", "token_name",
+        "known_status", "operation", "origin_fields", "passed", "principal", "sent_bytes", "tenant",
+        "timing_end", "token_name",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - made in one place, from what that place has found
@@ -63,6 +65,7 @@ class ForwardEntry:
         self.breaks = -1
         # The fields that came last, and the lines they make: upstreams repeat themselves.
         self.known: Known | None = None
+        self.known_status = 0
         self.known_fields: Fields = []
         self.known_lines = b""
         # Whether the upstream's own date is among them, which then stands.
@@ -87,15 +90,17 @@ class ForwardEntry:
         pairs = (line.partition(": ") for line in lines.decode().splitlines())
         return [(name, value) for name, _, value in pairs]
 
-    def lines_of(self, fields: Fields) -> bytes | None:
-        """The answer's first lines from the upstream's fields; None when they are not plain."""
-        if fields is self.known_fields or fields == self.known_fields:
+    def lines_of(self, status: int, fields: Fields) -> bytes | None:
+        """The answer's first lines from the upstream's; None when the fields are not plain."""
+        if status == self.known_status and (fields is self.known_fields or fields == self.known_fields):
             return self.known_lines
         kept = answer_headers(fields)
         names = [name.lower() for name, _ in kept]
         if "content-type" not in names or not _OURS.isdisjoint(names):
             return None
-        text = "HTTP/1.1 200 OK\r\n" + "".join([f"{name}: {value}\r\n" for name, value in kept])
+        line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        text = line + "".join([f"{name}: {value}\r\n" for name, value in kept])
+        self.known_status = status
         self.known_fields, self.known_lines = fields, f"{text}X-Request-Id: ".encode()
         self.has_date = "date" in names
         return self.known_lines

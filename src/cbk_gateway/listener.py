@@ -334,8 +334,9 @@ class GatewayProtocol(BusyProtocol):
 
     def _awaits_head(self) -> bool:
         """Whether what comes next belongs to a head; after a last answer it is dropped, whatever it is."""
-        is_open = self._is_reusable and not self._force_close
-        return is_open and not self._request_in_progress and not self._messages
+        # Counted, because between taking a message up and serving it the library knows of neither.
+        is_between = self._answered_count == self._request_count and self._work is None
+        return is_between and self._is_reusable and not self._force_close
 
     def _start_timer(self) -> None:
         if self._head_timer is None:

@@ -124,7 +124,9 @@ def refuse_bad_json(document: bytes) -> None:
         orjson.loads(document)
     except orjson.JSONDecodeError:
         try:
-            json.loads(document, parse_constant=_refuse_constant)
+            # Decoded first: the library would guess UTF-16 too, which nothing else here reads (RFC 8259
+            # section 8.1 knows UTF-8 only), so that what it says would go unchecked.
+            json.loads(document.decode("utf-8", "surrogatepass"), parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
             raise BadRequest("The body is not valid JSON.", reason="bad_json") from None
 

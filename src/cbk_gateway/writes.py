@@ -89,11 +89,7 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
     write = _Write(parts, x, entry)
     x.answer_digest = hashlib.sha256() if parts.journal is not None else None
     try:
-        with x.step("journal"):
-            write.intent = await recording.intend(parts, x, sent.tag)
-        if write.intent is not None:
-            parts.metrics.audit.write_begun()
-        write.marks = await repeats.begin_marks(parts, x)
+        await _prepare(write, sent.tag)
         write.was_asked = True
         write.answer = await forwarding.send(parts, x, sent.body)
         async with write.answer:
@@ -107,6 +103,23 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
         raise
     finally:
         _close(write)
+
+
+async def _prepare(write: _Write, tag: str | None) -> None:
+    """All that must be done before a byte is sent: the intent on disk, and the caches told.
+
+    The disk and the store do not wait for one another. Where the intent fails, the caches were told for
+    nothing, which makes them fetch once more.
+    """
+    parts, x = write.parts, write.x
+    marking = parts.background.spawn(repeats.begin_marks(parts, x))
+    try:
+        with x.step("journal"):
+            write.intent = await recording.intend(parts, x, tag)
+        if write.intent is not None:
+            parts.metrics.audit.write_begun()
+    finally:
+        write.marks = await asyncio.shield(marking)
 
 
 def _held_back(parts: Parts, x: Exchange) -> Refusal:

@@ -48,7 +48,7 @@ def run(asked: argparse.Namespace, folder: Path) -> tuple[report.Rounds, list[Fi
     if "streams" in parts:
         figures += streams.figures(rounds)
     if "workers" in parts and has_wrk:
-        figures += fleet.figures(rounds, seconds, folder)
+        figures += fleet.figures(rounds, max(1, seconds // 2), folder)
     if "store" in parts:
         figures += store_calls.figures(min(rounds, 3), seconds)
     if "memory" in parts:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+_TESTS = str(Path(__file__).parents[1])
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join((_TESTS, os.environ.get("PYTHONPATH", _TESTS)))}
 _LUA_MODULE = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 _START_S = 15.0
 

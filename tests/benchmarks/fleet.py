@@ -76,7 +76,11 @@ def figures(rounds: int, seconds: int, folder: Path) -> list[Figure]:
         fleets = {count: stack.enter_context(serving(port, count, folder / str(count))) for count in (1, 2)}
         found = []
         for name, headers in (("cached", ()), ("forwarded", (BYPASS,))):
-            loads = {count: asking(one, "wide", *headers) for count, one in fleets.items()}
+            # As many connections for each worker: what one finds ready at a time is what it saves by.
+            loads = {
+                count: dataclasses.replace(asking(one, "wide", *headers), connections=32 * count)
+                for count, one in fleets.items()
+            }
             for count, load in loads.items():
                 measure(dataclasses.replace(load, seconds=1), fleets[count].pid, folder)
             ratios = []

@@ -84,7 +84,6 @@ def rungs_of(stack: contextlib.ExitStack, folder: Path, packages: Path) -> list[
         Rung("cached, no rate", plain, asking(plain, "free")),
         Rung("cached, no metrics", uncounted, asking(uncounted, "wide")),
         Rung("forwarded", plain, asking(plain, "wide", BYPASS)),
-        Rung("forwarded, no rate", plain, asking(plain, "free", BYPASS)),
         Rung("forwarded, no metrics", uncounted, asking(uncounted, "wide", BYPASS)),
         Rung("forwarded, new each time", plain, asking(plain, "reader", BYPASS, lua=NEW_QUERY)),
         Rung("refused 429", plain, asking(plain, "narrow")),

@@ -204,6 +204,8 @@ def section(case: Case, counts: Counts, requests: int) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     for code, opcodes in counts.opcodes.most_common(_TOP):
+        if opcodes < whole / 200:
+            break
         calls, c_calls = counts.calls[code] / requests, counts.c_calls[code] / requests
         lines.append(
             f"| `{_title(code)}` | {calls:.1f} | {c_calls:.1f} | {opcodes / requests:,.0f} "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from cbk_gateway.fastforward import Forwarder
 from cbk_gateway.store import Store
 from harness import Stage, running, tenant
+from integration.wires import Wire, wire
 
 _VOLATILE = re.compile(
     rb"(?<=X-Request-Id: )[0-9a-f]+|(?<=dur=)[0-9.]+|(?<=Date: )[^\r]+"
@@ -52,33 +52,6 @@ class Upstream:
             self.lost.set()
         finally:
             writer.close()
-
-
-class Wire:
-    """One connection of a client, spoken to in bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def ask(self, head: bytes) -> bytes:
-        self.writer.write(head)
-        return await self.read()
-
-    async def read(self) -> bytes:
-        async with asyncio.timeout(10):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            found = re.search(rb"Content-Length: (\d+)", head)
-            return head + await self.reader.readexactly(int(found[1]) if found else 0)
-
-
-@asynccontextmanager
-async def wire(stage: Stage) -> AsyncIterator[Wire]:
-    host, port = stage.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.close()
 
 
 @pytest.fixture

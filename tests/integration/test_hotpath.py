@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -15,40 +15,12 @@ from cbk_gateway.hotpath import HotPath
 from cbk_gateway.parties import Rate, TenantLimits
 from cbk_gateway.store import Store
 from harness import Stage, running, tenant
+from integration.wires import Wire, wire
 
 _VOLATILE = re.compile(
     rb"(?<=X-Request-Id: )[0-9a-f]+|(?<=dur=)[0-9.]+|(?<=Date: )[^\r]+|(?<=ttl=)\d+|(?<=Age: )\d+"
     rb"|(?<=;r=)\d+;t=\d+|(?<=Remaining: )\d+|(?<=Reset: )\d+|(?<=requestId\":\")[0-9a-f]+"
 )
-
-
-class Wire:
-    """One connection, spoken to in bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def ask(self, head: bytes) -> bytes:
-        """Send a request in one piece; the whole answer."""
-        self.writer.write(head)
-        return await self.read()
-
-    async def read(self) -> bytes:
-        async with asyncio.timeout(10):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            found = re.search(rb"Content-Length: (\d+)", head)
-            return head + await self.reader.readexactly(int(found[1]) if found else 0)
-
-
-@asynccontextmanager
-async def wire(stage: Stage) -> AsyncIterator[Wire]:
-    host, port = stage.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.close()
-        await writer.wait_closed()
 
 
 def head_of(token: str, path: str = "/api/v1/bot/list", *more: str) -> bytes:

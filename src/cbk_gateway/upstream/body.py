@@ -79,6 +79,11 @@ class Body:
         """Whether nothing more will come from the wire, for good or ill."""
         return self.is_complete or self._fault is not None
 
+    @property
+    def fault(self) -> UpstreamFault | None:
+        """Why it broke off, if it did."""
+        return self._fault
+
     def take(self) -> bytes:
         """What has arrived and was not taken yet; empty when nothing has."""
         pieces = self._pieces

@@ -1,10 +1,10 @@
 """A small GET over a connection at hand: no task, no future, no queue; the answer is called back whole.
 
 For callers who send the same read again and again and can send it another way at any time. A `Swift` stands
-where the connection expects the future of a head. It hands over only what is plain: status 200, a declared
-length within a bound, complete. Whatever else comes is `unusual` or a fault, nothing of it was shown to
-anybody, and as reads change nothing the caller may simply ask anew. What the call teaches (breakers,
-concurrency, budget) is learned as in `client.py`.
+where the connection expects the future of a head. It hands over only what is plain: a status that concerns
+nobody but the client (`PLAIN`), a declared length within a bound, complete. Whatever else comes is `unusual`
+or a fault, nothing of it was shown to anybody, and as reads change nothing the caller may simply ask anew.
+What the call teaches (breakers, concurrency, budget) is learned as in `client.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cbk_gateway.upstream.guard import Guard
     from cbk_gateway.upstream.phase import Head
 
+PLAIN: Final = frozenset({200, 400, 404})
 MAX_SWIFT_BYTES: Final = 48 * 1024
 """Less than a connection reads ahead, so that a body is never held back half read."""
 
@@ -40,6 +41,7 @@ class Known(NamedTuple):
 
     head: bytes
     size: int
+    status: int
     fields: Fields
 
 
@@ -49,8 +51,8 @@ class Receiver(Protocol):
     known: Known | None
     """The head that came last, kept for the next call of this kind."""
 
-    def answered(self, fields: Fields, body: bytes, upstream_s: float) -> None:
-        """A whole 200, this long after it was sent."""
+    def answered(self, status: int, fields: Fields, body: bytes, upstream_s: float) -> None:
+        """A whole answer of a plain status, this long after the request was sent."""
         ...
 
     def unusual(self) -> None:
@@ -108,7 +110,7 @@ class Swift:
         self._queue.leave()
         took_s = time.monotonic() - self._began_at
         self._guard.succeeded(self._call, took_s)
-        self._receiver.answered(known.fields, octets[len(known.head) :], took_s)
+        self._receiver.answered(known.status, known.fields, octets[len(known.head) :], took_s)
 
     # As the future of a head.
 
@@ -128,13 +130,13 @@ class Swift:
         if self._is_over:
             return
         self._head = head
-        if head.status == 200 and _is_short(head.fields):
+        if head.status in PLAIN and _is_short(head.fields):
             head.body.on_end = self._ended
         else:
             asyncio.get_running_loop().call_soon(self._give_up)
 
     def set_exception(self, fault: BaseException) -> None:
-        """There will be no head."""
+        """There will be no head, or not the whole of a body."""
         if self._is_over or not isinstance(fault, UpstreamFault):
             return
         self._is_over = True
@@ -149,23 +151,24 @@ class Swift:
         head = self._head
         if self._is_over or head is None:
             return
-        if not head.body.is_complete:
-            asyncio.get_running_loop().call_soon(self._give_up)
+        fault = head.body.fault
+        if fault is not None:
+            self.set_exception(fault)
             return
         self._is_over = True
         self._queue.leave()
         took_s = head.arrived_at - self._began_at
         self._guard.succeeded(self._call, took_s)
         body = head.body.take()
-        self._remember(head.fields, body)
-        self._receiver.answered(head.fields, body, took_s)
+        self._remember(head, body)
+        self._receiver.answered(head.status, head.fields, body, took_s)
 
-    def _remember(self, fields: Fields, body: bytes) -> None:
+    def _remember(self, head: Head, body: bytes) -> None:
         """Keep the head for the next call, if the answer was all that came, in one piece, with no more."""
         raw, size = self._raw, len(self._raw)
         end = raw.find(_END_OF_HEAD) + len(_END_OF_HEAD)
         if body and end + len(body) == size and raw.endswith(body) and self._connection.may_stay:
-            self._receiver.known = Known(raw[:end], size, fields)
+            self._receiver.known = Known(raw[:end], size, head.status, head.fields)
 
     def _give_up(self) -> None:
         if not self._is_over:

@@ -27,11 +27,12 @@ end
 function M.admit()
   local header = ngx.var.http_authorization
   if not header then return ngx.exit(401) end
-  local claims = known:get(header)
+  local token = header:sub(8)
+  local claims = known:get(token)
   if not claims then
-    claims = verified(header:sub(8))
+    claims = verified(token)
     if not claims then return ngx.exit(401) end
-    known:set(header, claims, 60)
+    known:set(token, claims, 60)
   end
   if claims.exp <= ngx.time() then return ngx.exit(401) end
   ngx.var.tenant = claims.sub

@@ -54,7 +54,6 @@ async def test_what_leases_of_one_bucket_cannot_decide_is_not_claimed(
         {"rates": (rate,), "quotas": (daily,)},
         {"rates": (rate,), "max_concurrent": 5},
         {"rates": (rate, Rate("reads", 7, 80, match="*:read"))},
-        {"rates": (rate,), "max_wait_s": 0.25},
     ):
         assert one.claim(limited(**limits), "s", LIST) is None
     free = one.claim(limited(), "s", LIST)

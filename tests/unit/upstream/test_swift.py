@@ -21,8 +21,11 @@ class Receiver:
         self.known = known
         self.told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
-    def answered(self, fields: list[tuple[bytes, bytes]], body: bytes, upstream_s: float) -> None:
+    def answered(
+        self, status: int, fields: list[tuple[bytes, bytes]], body: bytes, upstream_s: float
+    ) -> None:
         assert upstream_s >= 0
+        self.status = status
         self.told.set_result((fields, body))
 
     def unusual(self) -> None:
@@ -99,7 +102,9 @@ async def test_a_repeated_head_is_recognised_and_means_the_same(kit: Any) -> Non
 async def test_what_differs_from_a_known_answer_is_parsed(kit: Any, pieces: tuple[bytes, ...]) -> None:
     async with kit.scripted(answering(*pieces)) as server, kit.running(server.url) as upstream:
         await warm(upstream)
-        known = Known(OK[:-2], len(OK), [(b"Content-Type", b"application/json"), (b"Content-Length", b"2")])
+        known = Known(
+            OK[:-2], len(OK), 200, [(b"Content-Type", b"application/json"), (b"Content-Length", b"2")]
+        )
         one = Receiver(known)
         begin(upstream, one)
         _, body = await one.told
@@ -113,7 +118,7 @@ async def test_bytes_behind_a_known_answer_end_the_connection(kit: Any) -> None:
         kit.running(server.url) as upstream,
     ):
         await warm(upstream)
-        one = Receiver(Known(OK[:-2], len(OK), []))
+        one = Receiver(Known(OK[:-2], len(OK), 200, []))
         begin(upstream, one)
         fields, body = await one.told
         assert (len(fields), body) == (2, b"{}")
@@ -124,7 +129,8 @@ async def test_bytes_behind_a_known_answer_end_the_connection(kit: Any) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", id="404"),
+        pytest.param(b"HTTP/1.1 429 Too Many\r\nContent-Length: 2\r\n\r\n{}", id="429"),
+        pytest.param(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\n{}", id="401"),
         pytest.param(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", id="chunked"
         ),
@@ -163,9 +169,9 @@ async def test_half_a_body_is_never_handed_over(kit: Any) -> None:
 
     async with kit.scripted(script) as server, kit.running(server.url) as upstream:
         await warm(upstream)
-        one = Receiver(Known(OK[:-2], len(OK), []))
+        one = Receiver(Known(OK[:-2], len(OK), 200, []))
         begin(upstream, one)
-        assert await one.told == "unusual"
+        assert isinstance(await one.told, UpstreamFault)
 
 
 async def test_a_call_that_is_left_closes_its_connection_and_tells_nobody(kit: Any) -> None:
