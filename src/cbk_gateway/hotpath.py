@@ -54,17 +54,18 @@ from cbk_gateway.errors import Refusal
 from cbk_gateway.exchange import Exchange
 from cbk_gateway.fastforward import Forwarder
 from cbk_gateway.forward_entry import ForwardEntry
+from cbk_gateway.hot_compare import says_the_same
 from cbk_gateway.hot_entry import HotEntry
 from cbk_gateway.hot_refusals import HotRefusals
 from cbk_gateway.lease_queue import LeaseQueue
 from cbk_gateway.limits import Usage
 from cbk_gateway.listener import GatewayProtocol
 from cbk_gateway.parts import Parts
-from cbk_gateway.prepared import answer_head, prepare, rate_lines
+from cbk_gateway.prepared import prepare, rate_lines
 from cbk_gateway.prepared_refusal import DateLine, PreparedRefusal
 from cbk_gateway.telemetry import AccessEntry
 from cbk_gateway.telemetry.request_id import new_request_id
-from cbk_gateway.telemetry.traffic import QUICK_S
+from cbk_gateway.telemetry.traffic import QUICK_S, QUICK_US
 
 _log = structlog.get_logger(__name__)
 
@@ -86,8 +87,7 @@ class HotPath:
         forwarder: Forwards what no memory may answer.
         refusals: Refuses bad tokens.
         queue: Where requests wait for a slice of a limit.
-        served: Answers given from entries, refusals of the limiter included.
-        refused: Those refusals.
+        refused: Refusals of the limiter given from entries.
         compared: Answers compared, when verifying.
         differences: How many of them differed: a defect, and logged as an error.
     """
@@ -109,7 +109,7 @@ class HotPath:
         self.queue = LeaseQueue(parts)
         self.forwarder = Forwarder(parts, self)
         self.refusals = HotRefusals(parts, self)
-        self.served = self.refused = 0
+        self._gone = self.refused = 0
         self.compared = 0
         self.differences = 0
 
@@ -119,9 +119,15 @@ class HotPath:
     def __repr__(self) -> str:
         return f"<HotPath {len(self)} entries, {self._size_bytes} bytes, {self.served} served>"
 
+    @property
+    def served(self) -> int:
+        """Answers given from entries, refusals of the limiter included."""
+        return self._gone + self.refused + sum(entry.given for entry in self._entries.values())
+
     def clear(self, _: object = None) -> None:
         """Forget all entries: tenants changed, or tokens were revoked."""
         self._tell_all()
+        self._gone += sum(entry.given for entry in self._entries.values())
         self._entries.clear()
         self.forwarder.clear()
         self.refusals.clear()
@@ -147,7 +153,19 @@ class HotPath:
         rates = entry.claim.draw(monotonic()) if entry.claim is not None else None
         if rates is None:
             return self._ask_limiter(head, entry, connection, started)
-        self._give(entry, rates, connection, started)
+        # As `_give`, which would cost a call.
+        request_id = entry.fixed_id or new_request_id()
+        first, second, third, last = entry.rendered
+        spent_s = self._now() - started
+        micros = int(spent_s * 1e6)
+        timing = entry.timings[micros] if micros < QUICK_US else entry.prepared.timing(spent_s)
+        connection.give(b"".join((first, request_id.encode(), second, rates, third, timing, last)))
+        if micros >= QUICK_US or self._access is not None:
+            self._given(entry, connection, request_id, spent_s)
+            return True
+        entry.count += 1
+        entry.spent_s += spent_s
+        entry.last_id = request_id
         return True
 
     def _renew(self, head: bytes, entry: HotEntry, now: float) -> bool:
@@ -207,7 +225,10 @@ class HotPath:
         spent_s = self._now() - started
         timing = entry.prepared.timing(spent_s)
         connection.give(b"".join((first, request_id.encode(), second, rates, third, timing, last)))
-        self.served += 1
+        self._given(entry, connection, request_id, spent_s)
+
+    def _given(self, entry: HotEntry, connection: GatewayProtocol, request_id: str, spent_s: float) -> None:
+        """Count an answer that went out, and write its line."""
         if spent_s < QUICK_S:
             entry.count += 1
             entry.spent_s += spent_s
@@ -224,7 +245,6 @@ class HotPath:
         request_id = entry.fixed_id or new_request_id()
         spent_s = self._now() - started
         connection.give(refusal.answer(request_id, spent_s, self._date.at(time.time())))
-        self.served += 1
         self.refused += 1
         if spent_s < QUICK_S:
             entry.refused_count += 1
@@ -324,7 +344,7 @@ class HotPath:
         prepared = prepare(line, response.headers.items(), body, entry.rate_names)
         if prepared is None or not response.keep_alive or head in self._entries:
             return
-        entry.prepared = prepared
+        entry.prepared, entry.timings = prepared, prepared.timings
         self._entries[head] = entry
         self._size_bytes += _size(head, entry)
         while len(self._entries) > MAX_ENTRIES or self._size_bytes > MAX_BYTES:
@@ -338,19 +358,7 @@ class HotPath:
         if self._recall(entry.token_name) is not entry.principal:
             return
         self.compared += 1
-        fields = list(response.headers.items())
-        rates = rate_lines({name: value for name, value in fields if name in entry.rate_names})
-        said = response.headers.get
-        request_id = str(entry.fixed_id or said("X-Request-Id", ""))
-        # Whole seconds may turn over between the two.
-        age_s = _near(standing.age_s, said("Age", ""))
-        ttl_s = _near(standing.ttl_s, said("Cache-Status", "").rpartition("=")[2])
-        first, second, third, last = entry.prepared.render(age_s, ttl_s, said("Date", ""))
-        timing = entry.prepared.timing(_total_s(said("Server-Timing", "")))
-        fast = b"".join((first, request_id.encode(), second, rates, third, timing, last))
-        line = f"HTTP/1.1 {response.status} {response.reason}"
-        body = response.body if isinstance(response, web.Response) else None
-        if answer_head(line, fields) + (body if isinstance(body, bytes) else b"") != fast:
+        if not says_the_same(entry, standing, response):
             self.differences += 1
             _log.error("hot_path_differs", operation=entry.operation.route.audit_name, status=response.status)
 
@@ -371,19 +379,9 @@ class HotPath:
         entry = self._entries.pop(head, None)
         if entry is not None:
             entry.tell(self._parts.metrics)
+            self._gone += entry.given
             self._size_bytes -= _size(head, entry)
 
 
 def _size(head: bytes, entry: HotEntry) -> int:
     return len(head) + entry.prepared.size_bytes
-
-
-def _near(whole: int, said: str) -> int:
-    """What was said, if it is a number next to ours; else ours, so that the two differ."""
-    return int(said) if said.isdigit() and abs(int(said) - whole) <= 1 else whole
-
-
-def _total_s(timing: str) -> float:
-    """What a `Server-Timing` field says; half a microsecond more, so that no rounding makes it less."""
-    value = timing.partition("total;dur=")[2].partition(",")[0]
-    return (round(float(value or 0) * 1000) + 0.5) / 1e6

@@ -16,6 +16,7 @@ from cbk_gateway.limits.bucket_view import BucketView
 from cbk_gateway.limits.decision import Request
 
 _NOTHING: Final = b""
+_NOTE_EVERY_S: Final = 0.01
 
 
 class Claim:
@@ -35,13 +36,13 @@ class Claim:
 
     __slots__ = (
         "_burst",
-        "_is_silent",
+        "_full",
+        "_note_at",
         "_per_second",
         "_pieces",
         "_queues",
-        "_said",
         "_tenant_id",
-        "_text",
+        "_unnoted",
         "cost",
         "drawn",
         "refused",
@@ -62,16 +63,17 @@ class Claim:
         self.cost = cost
         self.request = request
         self.drawn = self.refused = 0
-        self._is_silent = view is None or view.ref.rate.shadow
-        self._burst = self._per_second = 0.0
-        self._pieces: tuple[str, ...] = ()
-        # What was said last, for a bucket that stays full.
-        self._said = (-1, -1)
-        self._text = b""
-        if view is not None:
+        # Draws that the demand was not told of yet, and when it is to be.
+        self._unnoted = 0.0
+        self._note_at = 0.0
+        # Of a shadow nothing is ever said, as of a bucket that is always full and has no words.
+        self._burst, self._per_second, self._full = -math.inf, 0.0, _NOTHING
+        self._pieces = ("", "", "", "", "")
+        if view is not None and not view.ref.rate.shadow:
             rate = view.ref.rate
             self._burst, self._per_second = rate.burst, rate.per_second
             self._pieces = single_rate_pieces(rate)
+            self._full = self._said(int(rate.burst), 0)
 
     @property
     def policy(self) -> str:
@@ -109,20 +111,22 @@ class Claim:
         if view is None:
             self.drawn += 1
             return _NOTHING
-        cost, lease = self.cost, view.lease
-        if lease < cost or now >= view.lease_until:
+        lease = view.lease - self.cost
+        if lease < 0.0 or now >= view.lease_until:
             return None
-        view.lease = lease = lease - cost
-        view.note(cost, now)
+        view.lease = lease
         self.drawn += 1
-        if self._is_silent:
-            return _NOTHING
+        self._unnoted += self.cost
+        if now >= self._note_at:
+            # Leases are sized by what is asked for in a second: a hundredth of it may be told at once.
+            view.asked.note(self._unnoted, now, self.cost)
+            self._unnoted, self._note_at = 0.0, now + _NOTE_EVERY_S
         # What `BucketView.estimate` says; a lease is held, so the store was seen.
-        burst = self._burst
         left = view.tokens + (now - view.seen_at) * self._per_second + lease
-        said = (int(burst), 0) if left >= burst else (int(left), math.ceil((burst - left) / self._per_second))
-        if said != self._said:
-            self._said = whole, reset = said
-            first, second, third, fourth, last = self._pieces
-            self._text = f"{first}{whole}{second}{reset}{third}{whole}{fourth}{reset}{last}".encode()
-        return self._text
+        if left >= self._burst:
+            return self._full
+        return self._said(int(left), math.ceil((self._burst - left) / self._per_second))
+
+    def _said(self, left: int, reset: int) -> bytes:
+        first, second, third, fourth, last = self._pieces
+        return f"{first}{left}{second}{reset}{third}{left}{fourth}{reset}{last}".encode()

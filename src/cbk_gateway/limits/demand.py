@@ -30,8 +30,8 @@ class Demand:
         self._seen = 0.0
         self._since = 0.0
 
-    def note(self, amount: float, now: float) -> None:
-        """Count one request for so much, admitted or not."""
+    def note(self, amount: float, now: float, each: float | None = None) -> None:
+        """Count one request for so much, admitted or not; or several, `each` for so much."""
         elapsed = now - self._since
         if elapsed >= _WINDOW_S:
             fresh = self._seen / elapsed
@@ -44,7 +44,8 @@ class Demand:
         # The first and the last of a row lie at its ends: so many fewer are between them.
         if elapsed < _SUDDEN_S:  # noqa: PLR1730 - max() costs a call, on every request; so below
             elapsed = _SUDDEN_S
-        sudden = (seen - amount - amount) / elapsed
+        one = amount if each is None else each
+        sudden = (seen - one - one) / elapsed
         if sudden > self.per_second:  # noqa: PLR1730
             self.per_second = sudden
 

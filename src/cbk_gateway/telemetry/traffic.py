@@ -16,6 +16,8 @@ _MOST_BINDINGS: Final = 65_536
 
 QUICK_S: Final = min(LATENCY[0], OVERHEAD[0])
 """What takes no longer falls into the first bucket of every histogram of requests."""
+QUICK_US: Final = int(QUICK_S * 1e6)
+"""The same in whole microseconds."""
 
 
 class RequestCells:
