@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +130,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(folder: Path, store_url: str, how: How | None = None) -> AsyncIterator[Bench]:
+async def bench(
+    folder: Path, store_url: str, how: How | None = None, **sections: Mapping[str, object]
+) -> AsyncIterator[Bench]:
     timeouts = {name: dict(IMPATIENT) for name in ("read", "write", "model") if how is How.STALL}
     accounts = {key: f"{name}-account" for name, key in KEYS.items()}
     async with Sandbox(accounts, CHILDREN) as sandbox:
@@ -138,7 +140,7 @@ async def bench(folder: Path, store_url: str, how: How | None = None) -> AsyncIt
         with relay.running():
             upstream = {**CALM, "timeouts": timeouts}
             async with (
-                running(folder, store_url, sandbox_url=relay.url, upstream=upstream) as stage,
+                running(folder, store_url, sandbox_url=relay.url, upstream=upstream, **sections) as stage,
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
             ):
                 stage.sandbox = sandbox

@@ -68,7 +68,10 @@ async def test_a_repeated_read_that_breaks_is_asked_for_anew(
     tmp_path: Path, valkey_url: str, store: Store, how: How, places: Any
 ) -> None:
     """Forwarded from its bytes, on a used connection: half an answer is thrown away, never given."""
-    async with bench(tmp_path, valkey_url, how) as one, contextlib.AsyncExitStack() as stack:
+    async with (
+        bench(tmp_path, valkey_url, how, listen={"hot_path": "on"}) as one,
+        contextlib.AsyncExitStack() as stack,
+    ):
         one.relay.is_undated = True
         await one.ask(one.row("POST"))
         (made,) = [row.id for row in one.stage.sandbox.world.store.all_rows() if row.kind == "bot"]
