@@ -131,7 +131,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    folder: Path, store_url: str, how: How | None = None, **sections: Mapping[str, object]
+    folder: Path, store_url: str, how: How | None = None, listen: Mapping[str, object] | None = None
 ) -> AsyncIterator[Bench]:
     timeouts = {name: dict(IMPATIENT) for name in ("read", "write", "model") if how is How.STALL}
     accounts = {key: f"{name}-account" for name, key in KEYS.items()}
@@ -140,7 +140,9 @@ async def bench(
         with relay.running():
             upstream = {**CALM, "timeouts": timeouts}
             async with (
-                running(folder, store_url, sandbox_url=relay.url, upstream=upstream, **sections) as stage,
+                running(
+                    folder, store_url, sandbox_url=relay.url, upstream=upstream, listen=listen or {}
+                ) as stage,
                 aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
             ):
                 stage.sandbox = sandbox
