@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cbk_gateway.limits import Mode
 from cbk_gateway.parties import Measure, Period, Quota, Rate, TenantLimits
 from cbk_gateway.store import Store
 from harness import Stage, running, tenant
@@ -137,7 +138,9 @@ async def test_one_tenants_flood_is_nobody_elses_refusal(limited: Stage) -> None
     flood = limited.bearer("acme")
     said = await asyncio.gather(*(get(limited, LIST, flood) for _ in range(30)))
     assert sorted({one.status for one in said}) == [200, 429]
-    assert sum(one.status == 200 for one in said) == 3
+    # A store that is late once hands over to this worker's share, of which it knows no better than the burst.
+    was_late = limited.gateway.parts.limiter.mode is not Mode.STORE
+    assert sum(one.status == 200 for one in said) in ({3, 4, 5, 6} if was_late else {3})
     assert (await get(limited, LIST, "partner")).status == 200
 
 
