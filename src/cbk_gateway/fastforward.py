@@ -119,7 +119,6 @@ class Forwarder:
         self._avoided: OrderedDict[int, float] = OrderedDict()
         self._breaks = parts.breaks
         self._now = parts.cache.now
-        self._recall = parts.identity.recall
         parts.metrics.before_scrape(self._tell_all)
         self._date = DateLine()
         self.served = 0
@@ -179,10 +178,10 @@ class Forwarder:
         return True
 
     def _renew(self, head: bytes, entry: ForwardEntry, now: float) -> bool:
-        parts, principal, tenant = self._parts, entry.principal, entry.tenant
         breaks = self._breaks.count
-        if self._recall(entry.token_name) is principal and parts.registry.get(principal.tenant) is tenant:
-            entry.ends_at = now + min(_LOOK_EVERY_S, parts.identity.lasts_s(entry.token_name))
+        if self._hot_path.still_holds(entry):
+            lasts_s = self._parts.identity.lasts_s(entry.token_name)
+            entry.ends_at = now + min(_LOOK_EVERY_S, lasts_s)
             entry.breaks = breaks
             self._entries.move_to_end(head)
             return True
@@ -239,7 +238,7 @@ class Forwarder:
         metrics.request_ended()
         entry.count += 1
         prepared = PreparedRefusal(
-            refusal, entry.rate_fields(work.rates), entry.origin_fields, shows_timing=self._parts.shows_timing
+            refusal, work.rates, entry.origin_fields, shows_timing=self._parts.shows_timing
         )
         work.connection.give_awaited(prepared.answer(work.request_id, total_s, self._date.at(time.time())))
         metrics.refusal(refusal.reason, refusal.status, entry.tenant.id)

@@ -13,6 +13,7 @@ from cbk_gateway.exchange import Exchange
 from cbk_gateway.limits import Claim
 from cbk_gateway.operation import Operation
 from cbk_gateway.parties import Principal, Tenant
+from cbk_gateway.prepared import field_lines
 from cbk_gateway.upstream import Call, Known, answer_headers
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class ForwardEntry:
         self.cache_lines = said.encode()
         origins = cors.granted(tenant.allowed_origins, x.header("Origin"))
         self.origin_fields = origins
-        self.cors_lines = "".join([f"{name}: {value}\r\n" for name, value in origins]).encode()
+        self.cors_lines = field_lines(origins).encode()
         self.hops = tuple(x.request.headers.getall("X-Forwarded-For", ()))
         self.passed = ""
         self.token_name = b""
@@ -84,12 +85,6 @@ class ForwardEntry:
         """Never leaves this process: its bytes hold the tenant's key."""
         raise TypeError("a prepared request is not to be copied")
 
-    @staticmethod
-    def rate_fields(lines: bytes) -> list[tuple[str, str]]:
-        """Rate lines as fields."""
-        pairs = (line.partition(": ") for line in lines.decode().splitlines())
-        return [(name, value) for name, _, value in pairs]
-
     def lines_of(self, status: int, fields: Fields) -> bytes | None:
         """The answer's first lines from the upstream's; None when the fields are not plain."""
         if status == self.known_status and (fields is self.known_fields or fields == self.known_fields):
@@ -99,7 +94,7 @@ class ForwardEntry:
         if "content-type" not in names or not _OURS.isdisjoint(names):
             return None
         line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        text = line + "".join([f"{name}: {value}\r\n" for name, value in kept])
+        text = line + field_lines(kept)
         self.known_status = status
         self.known_fields, self.known_lines = fields, f"{text}X-Request-Id: ".encode()
         self.has_date = "date" in names

@@ -15,7 +15,7 @@ from cbk_gateway.parties import Principal, Tenant
 from cbk_gateway.prepared import PreparedHit, Rendered
 from cbk_gateway.prepared_refusal import PreparedRefusal
 from cbk_gateway.telemetry import Metrics
-from cbk_gateway.telemetry.request_id import is_acceptable, new_request_id
+from cbk_gateway.telemetry.request_id import ID_LENGTH, is_acceptable
 from cbk_gateway.telemetry.traffic import RequestCells
 
 
@@ -128,4 +128,4 @@ class HotEntry:
             claim.refused = 0
         metrics.refusal(refusal.reason, refusal.status, tenant, times)
         metrics.identity.token_remembered(self.principal.issuer, times)
-        metrics.bodies(tenant, 0, times * (refusal.body_bytes + len(new_request_id())))
+        metrics.bodies(tenant, 0, times * (refusal.body_bytes + ID_LENGTH))

@@ -22,7 +22,7 @@ from cbk_gateway.identity import Reason
 from cbk_gateway.listener import GatewayProtocol
 from cbk_gateway.parts import Parts
 from cbk_gateway.prepared_refusal import DateLine, PreparedRefusal
-from cbk_gateway.telemetry.request_id import new_request_id
+from cbk_gateway.telemetry.request_id import ID_LENGTH, new_request_id
 from cbk_gateway.telemetry.traffic import QUICK_S
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class HotRefusals:
         ):
             return
         origin = cors.granted(("*",), x.header("Origin"))
-        prepared = PreparedRefusal(refusal, (), origin, shows_timing=self._parts.shows_timing)
+        prepared = PreparedRefusal(refusal, b"", origin, shows_timing=self._parts.shows_timing)
         labels = (operation.resource, operation.action, operation.effect)
         self._entries[connection.sole_head] = _Entry(prepared, labels, self._breaks.count)
         if len(self._entries) > MAX_ENTRIES:
@@ -124,4 +124,4 @@ class HotRefusals:
         metrics.refusal(prepared.reason, prepared.status, None, count)
         cells = metrics.bind_request(None, resource, action, prepared.status, "none", effect)
         cells.observe_quick(count, spent_s)
-        metrics.bodies(None, 0, count * (prepared.body_bytes + len(new_request_id())))
+        metrics.bodies(None, 0, count * (prepared.body_bytes + ID_LENGTH))

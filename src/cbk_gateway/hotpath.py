@@ -24,10 +24,10 @@ Why it is safe, step by step:
 - *Same answer.* `Holding.look` must say that memory would give this very copy in this very variant now. From
   there to the socket nothing is awaited, so no write can come between.
 - *Still so.* Caller, rights and answer are looked at once for many givings, and again as soon as anything of
-  it may have changed: by itself, at the time that the looks named (`Entry.ends_at`: token, lifetime, lease on
-  memory, the next whole second of `Age` or `Date`), or by an event, which whoever it happens to notes in
-  `Breaks` in the same step (revocation, withdrawn key, dropped or evicted copy, lost feed). A change of
-  tenants removes all entries.
+  it may have changed: by itself, at the time that the looks named (`HotEntry.ends_at`: token, lifetime,
+  lease on memory, the next whole second of `Age` or `Date`), or by an event, which whoever it happens to
+  notes in `Breaks` in the same step (revocation, withdrawn key, dropped or evicted copy, lost feed). A change
+  of tenants removes all entries.
 - *Same order.* Only an idle connection is answered: no request being served, none waiting, no bytes half
   read, nothing left to send.
 
@@ -152,29 +152,32 @@ class HotPath:
         started = now if self.queue.since is None else self.queue.since
         rates = entry.claim.draw(monotonic()) if entry.claim is not None else None
         if rates is None:
-            return self._ask_limiter(head, entry, connection, started)
-        # As `_give`, which would cost a call.
+            asked = self._ask_limiter(head, entry, connection, started)
+            if isinstance(asked, bool):
+                return asked
+            rates = asked
         request_id = entry.fixed_id or new_request_id()
         first, second, third, last = entry.rendered
         spent_s = self._now() - started
         micros = int(spent_s * 1e6)
-        timing = entry.timings[micros] if micros < QUICK_US else entry.prepared.timing(spent_s)
+        is_quick = micros < QUICK_US
+        timing = entry.timings[micros] if is_quick else entry.prepared.timing(spent_s)
         connection.give(b"".join((first, request_id.encode(), second, rates, third, timing, last)))
-        if micros >= QUICK_US or self._access is not None:
-            self._given(entry, connection, request_id, spent_s)
-            return True
-        entry.count += 1
-        entry.spent_s += spent_s
-        entry.last_id = request_id
+        if is_quick:
+            entry.count += 1
+            entry.spent_s += spent_s
+            entry.last_id = request_id
+        else:
+            entry.tell(self._parts.metrics, 1)
+            entry.cells.observe(spent_s, None, request_id)
+        if self._access is not None and self._access.wants(entry.status, spent_s):
+            self._write_line(entry, connection, request_id, spent_s, len(entry.prepared.body))
         return True
 
     def _renew(self, head: bytes, entry: HotEntry, now: float) -> bool:
         """Look again whether everything holds, and until when; if it does not, the entry is forgotten."""
-        parts, principal, breaks = self._parts, entry.principal, self._breaks.count
-        if (
-            self._recall(entry.token_name) is principal
-            and parts.registry.get(principal.tenant) is entry.tenant
-        ):
+        parts, breaks = self._parts, self._breaks.count
+        if self.still_holds(entry):
             standing = entry.holding.look()
             if standing is not None:
                 self._entries.move_to_end(head)
@@ -189,13 +192,27 @@ class HotPath:
         self._forget(head)
         return False
 
-    def _ask_limiter(self, head: bytes, entry: HotEntry, connection: GatewayProtocol, started: float) -> bool:
-        """Go on where no lease decides: refuse at once, wait for a slice, or leave it to the full path."""
+    def still_holds(self, entry: HotEntry | ForwardEntry) -> bool:
+        """Whether the token of an entry is still that caller's, and the caller's tenant the very same."""
+        principal = entry.principal
+        return (
+            self._recall(entry.token_name) is principal
+            and self._parts.registry.get(principal.tenant) is entry.tenant
+        )
+
+    def _ask_limiter(
+        self, head: bytes, entry: HotEntry, connection: GatewayProtocol, started: float
+    ) -> bytes | bool:
+        """Go on where no lease decides.
+
+        Returns:
+            The rate lines of a request that may be answered; else whether it is taken care of: refused at
+            once, or waiting for a slice. The full path serves what is not.
+        """
         claim, given = entry.claim, self.queue.take()
         if claim is not None and given is not None:
             claim.drawn += 1
-            self._give(entry, rate_lines(given.headers), connection, started)
-            return True
+            return rate_lines(given.headers)
         now = monotonic()
         if claim is not None and entry.refusal is not None and entry.refused_s == claim.refused_s(now):
             claim.note_refused(now)
@@ -208,36 +225,17 @@ class HotPath:
             entry.tell(self._parts.metrics)
             entry.refused_s = int(refusal.headers.get("Retry-After", "0"))
             entry.refusal = PreparedRefusal(
-                refusal, (), entry.origin_fields, shows_timing=self._parts.shows_timing
+                refusal, b"", entry.origin_fields, shows_timing=self._parts.shows_timing
             )
             self._refuse(entry, entry.refusal, connection, started)
             return True
         if grant is None:
             return claim is not None and self.queue.wait(claim, head, connection, started)
-        self._give(entry, rate_lines(grant.headers), connection, started)
+        rates = rate_lines(grant.headers)
         if grant.reserved or grant.slots:
+            # What is given is known, and nothing comes between.
             grant.settle_now(Usage(None, len(entry.prepared.body)))
-        return True
-
-    def _give(self, entry: HotEntry, rates: bytes, connection: GatewayProtocol, started: float) -> None:
-        request_id = entry.fixed_id or new_request_id()
-        first, second, third, last = entry.rendered
-        spent_s = self._now() - started
-        timing = entry.prepared.timing(spent_s)
-        connection.give(b"".join((first, request_id.encode(), second, rates, third, timing, last)))
-        self._given(entry, connection, request_id, spent_s)
-
-    def _given(self, entry: HotEntry, connection: GatewayProtocol, request_id: str, spent_s: float) -> None:
-        """Count an answer that went out, and write its line."""
-        if spent_s < QUICK_S:
-            entry.count += 1
-            entry.spent_s += spent_s
-            entry.last_id = request_id
-        else:
-            entry.tell(self._parts.metrics, 1)
-            entry.cells.observe(spent_s, None, request_id)
-        if self._access is not None and self._access.wants(entry.status, spent_s):
-            self._write_line(entry, connection, request_id, spent_s, len(entry.prepared.body))
+        return rates
 
     def _refuse(
         self, entry: HotEntry, refusal: PreparedRefusal, connection: GatewayProtocol, started: float

@@ -10,25 +10,17 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from cbk_gateway.telemetry.timing import ReadyTimings
+
 # In the order in which they stand in every answer; "rates" stands for a group of fields.
 GAPS: Final = ("age", "x-request-id", "rates", "cache-status", "server-timing", "date")
 _HIT: Final = re.compile(r"(cbk-gateway; hit; ttl=)(\d+)")
 _TIMING: Final = re.compile(r"total;dur=[\d.]+, gateway;dur=[\d.]+, cache;desc=hit")
 
-_QUICK_US: Final = 256
+_TIMINGS: Final = ReadyTimings("hit")
+_SILENT: Final = (b"",) * len(_TIMINGS.ready)
 
 Field = tuple[str, str]
-
-
-def _timing(micros: int) -> bytes:
-    spent = f"{micros / 1000:.3f}"
-    return f"total;dur={spent}, gateway;dur={spent}, cache;desc=hit".encode()
-
-
-_TIMINGS: Final = tuple(_timing(micros) for micros in range(_QUICK_US))
-"""Ready-made, for the time that nearly every giving takes."""
-_SILENT: Final = (b"",) * _QUICK_US
-
 
 Rendered = tuple[bytes, bytes, bytes, bytes]
 """An answer of one second: before its request id, before its rate fields, before its timing, and after."""
@@ -62,14 +54,11 @@ class PreparedHit:
     @property
     def timings(self) -> tuple[bytes, ...]:
         """`timing` of 0, 1, 2 and so on microseconds."""
-        return _TIMINGS if self._shows_timing else _SILENT
+        return _TIMINGS.ready if self._shows_timing else _SILENT
 
     def timing(self, total_s: float) -> bytes:
         """What its `Server-Timing` field says of one giving; empty when it has none."""
-        if not self._shows_timing:
-            return b""
-        micros = int(total_s * 1e6)
-        return _TIMINGS[micros] if micros < _QUICK_US else _timing(micros)
+        return _TIMINGS.of(total_s) if self._shows_timing else b""
 
 
 def prepare(
@@ -125,13 +114,17 @@ def prepare(
 
 def rate_lines(rates: Mapping[str, str]) -> bytes:
     """Rate fields as they stand in a head."""
-    return "".join([f"{name}: {value}\r\n" for name, value in rates.items()]).encode()
+    return field_lines(rates.items()).encode()
+
+
+def field_lines(fields: Iterable[Field]) -> str:
+    """Fields as they stand in a head, each with its line end."""
+    return "".join([f"{name}: {value}\r\n" for name, value in fields])
 
 
 def answer_head(status_line: str, fields: Iterable[Field]) -> bytes:
     """The head of an answer as the server writes it, for comparing."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in fields])
-    return f"{status_line}\r\n{lines}\r\n".encode()
+    return f"{status_line}\r\n{field_lines(fields)}\r\n".encode()
 
 
 def _gap(pieces: list[str], gaps: list[str], text: str, name: str) -> None:

@@ -13,16 +13,13 @@ from typing import Final
 
 from cbk_gateway.errors import JSON_CONTENT_TYPE, Refusal
 from cbk_gateway.exchange import SERVER
-from cbk_gateway.telemetry.timing import server_timing
+from cbk_gateway.prepared import Field, field_lines
+from cbk_gateway.telemetry.timing import ReadyTimings
 
 # Any text of the alphabet of request ids that no message holds.
 _PLACE: Final = "request-id.request-id.request-id"
 
-_QUICK_US: Final = 256
-_TIMINGS: Final = tuple(server_timing(micros / 1e6, None).encode() for micros in range(_QUICK_US))
-"""Ready-made, for the time that nearly every giving takes."""
-
-Fields = Iterable[tuple[str, str]]
+_TIMINGS: Final = ReadyTimings()
 
 
 class PreparedRefusal:
@@ -30,7 +27,7 @@ class PreparedRefusal:
 
     Args:
         refusal: What is refused, and how.
-        rates: Rate fields of what had been admitted, if anything had.
+        rates: Rate lines of what had been admitted, if anything had (`rate_lines`).
         origin: The CORS fields of its answer.
         shows_timing: Whether answers carry `Server-Timing`.
 
@@ -45,17 +42,21 @@ class PreparedRefusal:
         "body_bytes", "reason", "status",
     )  # fmt: skip
 
-    def __init__(self, refusal: Refusal, rates: Fields, origin: Fields, *, shows_timing: bool) -> None:
+    def __init__(
+        self, refusal: Refusal, rates: bytes, origin: Iterable[Field], *, shows_timing: bool
+    ) -> None:
         status = HTTPStatus(refusal.status)
         self.status = refusal.status
         self.reason = refusal.reason
         self._shows_timing = shows_timing
         own = [("Content-Type", JSON_CONTENT_TYPE), *refusal.headers.items()]
-        self._before_id = f"HTTP/1.1 {status.value} {status.phrase}\r\n{_lines(own)}X-Request-Id: ".encode()
+        self._before_id = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n{field_lines(own)}X-Request-Id: ".encode()
+        )
         timing = "Server-Timing: " if shows_timing else ""
-        self._after_id = f"\r\n{_lines([('Server', SERVER), *rates])}{timing}".encode()
+        self._after_id = f"\r\nServer: {SERVER}\r\n".encode() + rates + timing.encode()
         end_of_timing = "\r\n" if shows_timing else ""
-        self._after_timing = f"{end_of_timing}{_lines(origin)}Content-Length: ".encode()
+        self._after_timing = f"{end_of_timing}{field_lines(origin)}Content-Length: ".encode()
         self._body_start, self._body_end = refusal.body(_PLACE).split(_PLACE.encode())
         self.body_bytes = len(self._body_start) + len(self._body_end)
 
@@ -68,10 +69,7 @@ class PreparedRefusal:
             date: The `Date` field and the end of the head, each with its line end.
         """
         name = request_id.encode()
-        timing = b""
-        if self._shows_timing:
-            micros = int(total_s * 1e6)
-            timing = _TIMINGS[micros] if micros < _QUICK_US else server_timing(total_s, None).encode()
+        timing = _TIMINGS.of(total_s) if self._shows_timing else b""
         length = b"%d\r\n" % (self.body_bytes + len(name))
         head = (self._before_id, name, self._after_id, timing, self._after_timing, length, date)
         return b"".join((*head, self._body_start, name, self._body_end))
@@ -93,7 +91,3 @@ class DateLine:
             self._of = second
             self._text = f"Date: {formatdate(second, usegmt=True)}\r\n\r\n".encode()
         return self._text
-
-
-def _lines(fields: Fields) -> str:
-    return "".join([f"{name}: {value}\r\n" for name, value in fields])

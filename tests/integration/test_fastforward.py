@@ -40,6 +40,10 @@ class Upstream:
         self.lost = asyncio.Event()
         self.writers: set[asyncio.StreamWriter] = set()
 
+    async def sees_more_than(self, count: int) -> None:
+        while len(self.heads) <= count:
+            await asyncio.sleep(0.005)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.add(writer)
         try:
@@ -277,8 +281,7 @@ async def test_what_a_client_sends_meanwhile_is_answered_in_order(
         upstream[0].script, seen = wait, len(upstream[0].heads)
         one.writer.write(head)
         async with asyncio.timeout(10):
-            while len(upstream[0].heads) == seen:
-                await asyncio.sleep(0.005)
+            await upstream[0].sees_more_than(seen)
         one.writer.write(head.replace(b"Bearer ", b"Bearer x") + head)
         await one.writer.drain()
         gate.set()
@@ -300,8 +303,7 @@ async def test_a_client_that_leaves_ends_the_call(stage: Stage, upstream: tuple[
         upstream[0].script, seen = never, len(upstream[0].heads)
         one.writer.write(head)
         async with asyncio.timeout(10):
-            while len(upstream[0].heads) == seen:
-                await asyncio.sleep(0.005)
+            await upstream[0].sees_more_than(seen)
             one.writer.close()
             await upstream[0].lost.wait()
             while counted(stage, "requests_total", "499") == 0:
@@ -331,8 +333,7 @@ async def test_a_stop_waits_for_the_answer(
         upstream[0].script, seen = wait, len(upstream[0].heads)
         one.writer.write(head)
         async with asyncio.timeout(10):
-            while len(upstream[0].heads) == seen:
-                await asyncio.sleep(0.005)
+            await upstream[0].sees_more_than(seen)
             stopping = asyncio.create_task(stage.gateway.stop())
             while not stage.gateway.is_draining:
                 await asyncio.sleep(0.005)

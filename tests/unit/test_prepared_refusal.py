@@ -23,7 +23,7 @@ REFUSALS = [
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_every_gap_is_filled_and_the_length_is_right(refusal: Refusal, shows_timing: bool) -> None:
     prepared = PreparedRefusal(
-        refusal, [("RateLimit", "x;r=1")], [("Vary", "Origin")], shows_timing=shows_timing
+        refusal, b"RateLimit: x;r=1\r\n", [("Vary", "Origin")], shows_timing=shows_timing
     )
     for name in ("1a2b3c", "a" * 29, "request-id"):
         answer = prepared.answer(name, 0.000_019_5, DateLine().at(1_700_000_000.9))

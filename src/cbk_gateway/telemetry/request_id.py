@@ -14,6 +14,9 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
+ID_LENGTH: Final = 29
+"""Characters of an id that is made here."""
+
 _HARMLESS: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 current_request_id: Final[ContextVar[str | None]] = ContextVar("cbk_gateway_request_id", default=None)
