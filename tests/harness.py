@@ -5,10 +5,11 @@ Real sockets, real store, real journal; tokens are minted as in production. Noth
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,6 +136,19 @@ async def running(
             yield Stage(gateway, sandbox, folder)
             hot_path = gateway.parts.hot_path
             assert hot_path is None or hot_path.differences == 0
+
+
+Answering = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(answer: Answering, *, limit: int = 65_536, backlog: int = 100) -> AsyncIterator[str]:
+    """A server of a test's own, which answers each connection so; its URL."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=limit, backlog=backlog)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 def free_port() -> int:

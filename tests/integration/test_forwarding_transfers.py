@@ -7,6 +7,7 @@ import contextlib
 import resource
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import aiohttp
 import pytest
 
 from cbk_gateway.store import Store
-from harness import Stage, running
+from harness import Stage, running, serving
 
 PIECE = b"\xc3\xa9" * 32_768
 SHORT, LONG = 200 * 1024 * 1024, 1024 * 1024 * 1024
@@ -29,13 +30,8 @@ class Remote:
         self.received = 0
         self.written = 0
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=262_144, backlog=512)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
+    def running(self) -> AbstractAsyncContextManager[str]:
+        return serving(self._serve, limit=262_144, backlog=512)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from cbk_gateway.listener import ListenerOptions
 from cbk_gateway.pipeline import Pipeline
 from cbk_gateway.server import Port, bound_socket
 from cbk_gateway.store import Store
-from harness import Stage, running
+from harness import Stage, running, serving
 
 
 class HeadFirst:
@@ -30,13 +30,8 @@ class HeadFirst:
         self.media = media
         self.go_on = asyncio.Event()
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
+    def running(self) -> AbstractAsyncContextManager[str]:
+        return serving(self._serve)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):

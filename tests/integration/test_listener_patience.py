@@ -7,13 +7,14 @@ import contextlib
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from cbk_gateway.settings.gateway import ListenSettings
 from cbk_gateway.store import Store
-from harness import Stage, running
+from harness import Stage, running, serving
 
 PATIENCE_S = 0.3
 HASTY = {
@@ -44,13 +45,8 @@ class LargeAnswers:
     def __init__(self) -> None:
         self.written = 0
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
+    def running(self) -> AbstractAsyncContextManager[str]:
+        return serving(self._serve)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
