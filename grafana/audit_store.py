@@ -150,9 +150,10 @@ _STORE = (
     Panel(
         "timeseries",
         "Calls per second",
-        "Answered calls, and round trips for decisions of limits.",
+        "Answered calls, the pipelines in which they left, and round trips for decisions of limits.",
         (
             Query(total("cbk_gateway_store_call_seconds_count"), "all"),
+            Query(total("cbk_gateway_store_pipelines_total"), "pipelines"),
             Query(total("cbk_gateway_limit_store_calls_total"), "for limits"),
         ),
         unit="ops",

@@ -51,6 +51,9 @@ class Faults:
         """A call got no answer."""
         self.timeouts += trouble is StoreTrouble.TIMEOUT
 
+    def sent(self, commands: int) -> None:
+        """Not of interest."""
+
     def available(self, *, is_available: bool) -> None:
         """Nothing."""
 

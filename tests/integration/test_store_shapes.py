@@ -16,7 +16,8 @@ from cbk_gateway.limits import Limiter, LimiterOptions, Mode, Usage
 from cbk_gateway.operation import understand
 from cbk_gateway.parties import Measure, Period, Quota, Rate, Tenant
 from cbk_gateway.store import Store, StoreOptions, open_store
-from integration.store_servers import cluster, raw_info, sentinel
+from cbk_gateway.store.observer import SilentObserver
+from integration.store_servers import clients, cluster, command, raw_info, sentinel
 
 LIST = understand("GET", "/api/v1/bot/list")
 MakeTenant = Callable[..., Tenant]
@@ -105,6 +106,48 @@ async def test_a_fail_over_in_mid_run_fails_nobody(tmp_path: Path, limited: Make
             assert raw_info(replica).startswith(b"role:master")
             assert (await limiter.show(tenant)).rates[0].burst == 50
             await limiter.stop()
+
+
+async def test_a_slot_that_moves_is_followed_without_a_failure() -> None:
+    with cluster() as url:
+        ports = [int(one.rpartition(":")[2]) for one in url.removeprefix("redis+cluster://").split(",")]
+        sent: list[int] = []
+        options = StoreOptions(url=url, call_timeout_s=3, connect_timeout_s=3, open_timeout_s=15)
+        async with await open_store(options, Pipelines(sent)) as store:
+            count = store.script("return redis.call('INCR', KEYS[1])")
+            # Until the library has loaded the map it is asked; from then on calls leave together.
+            assert await count(["{a}n"]) == 1
+            sent.clear()
+            assert await asyncio.gather(*(count(["{a}n"]) for _ in range(20))) == list(range(2, 22))
+            assert sent == [20]
+            with clients(ports) as nodes:
+                slot = int(nodes[0].cluster("KEYSLOT", "{a}n"))
+                owner = next(i for i, node in enumerate(nodes) if node.cluster("COUNTKEYSINSLOT", slot))
+                heir = (owner + 1) % 3
+                names = [str(node.cluster("MYID"), "ascii") for node in nodes]
+                command(nodes[heir], "CLUSTER", "SETSLOT", slot, "IMPORTING", names[owner])
+                command(nodes[owner], "CLUSTER", "SETSLOT", slot, "MIGRATING", names[heir])
+                command(nodes[owner], "MIGRATE", "127.0.0.1", ports[heir], "{a}n", 0, 5000)
+                # Half way: who has no such key points at the heir, for this once.
+                assert await count(["{a}n"]) == 22
+                for node in (nodes[heir], nodes[owner], nodes[3 - owner - heir]):
+                    command(node, "CLUSTER", "SETSLOT", slot, "NODE", names[heir])
+            # Over the library they take several connections, and any order.
+            assert sorted(await asyncio.gather(*(count(["{a}n"]) for _ in range(20)))) == list(range(23, 43))
+            sent.clear()
+            assert await asyncio.gather(*(count(["{a}n"]) for _ in range(20))) == list(range(43, 63))
+            assert sent == [20]
+
+
+class Pipelines(SilentObserver):
+    """Notes the sizes of pipelines."""
+
+    def __init__(self, sent: list[int]) -> None:
+        self._sizes = sent
+
+    def sent(self, commands: int) -> None:
+        """One left."""
+        self._sizes.append(commands)
 
 
 async def serve_until(limiter: Limiter, tenant: Tenant, mode: Mode) -> None:

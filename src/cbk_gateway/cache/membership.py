@@ -45,8 +45,8 @@ Sentinel set `min-replicas-to-write 1` and a `min-replicas-max-lag` below the ti
 **Generations.** A worker that was cut off from the store may have forwarded writes that it could not announce
 (`writes.py`), and may have died before it could make up for it. So a worker that is not heard for
 `death_after_s` without having left properly makes the whole store one generation older: all entries before
-count no more. A worker that was itself cut off for about a lease serves nothing until as much time has passed
-again, so that such deaths are noticed first.
+count no more. A worker that was itself cut off for about a lease serves nothing until a heartbeat of its own
+was answered which such a death cannot have escaped.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class Membership:
         self._live_until = 0.0
         self._last_good: float | None = None
         self._quiet_until = 0.0
+        self._is_quiet = False
         self._beat_number = 0
         self._beats: dict[int, Beat] = {}
         self._announcements: dict[int, Announcement] = {}
@@ -143,13 +144,13 @@ class Membership:
 
     def session(self, now: float) -> int | None:
         """Number of the present session; None while the worker's memory must not be used."""
-        if now >= self._live_until or now < self._quiet_until or not self.is_recovered:
+        if now >= self._live_until or self._is_quiet or not self.is_recovered:
             return None
         return self._session
 
     def is_open(self, now: float) -> bool:
         """Whether entries of the store may be served: its generation is known, nothing is to make up for."""
-        if self._last_good is None or not self.is_recovered or now < self._quiet_until:
+        if self._last_good is None or not self.is_recovered or self._is_quiet:
             return False
         return now - self._last_good < self._options.lease_s and self._store.is_available
 
@@ -301,8 +302,13 @@ class Membership:
         options = self._options
         if self._last_good is not None and sent_at - self._last_good > options.lease_s - options.heartbeat_s:
             self._new_session()
-            self._quiet_until = self._tiers.now() + options.death_after_s
+            # A worker that died meanwhile may have left a sign of life on its way to the store.
+            self._quiet_until = self._tiers.now() + options.death_after_s + options.heartbeat_s
+            self._is_quiet = True
             _log.warning("cache_store_gap", seconds=round(sent_at - self._last_good, 3))
+        elif sent_at >= self._quiet_until:
+            # Only a beat that was sent then has noticed who is dead.
+            self._is_quiet = False
         self._last_good = sent_at
         if not self.is_recovered:
             try:

@@ -4,7 +4,10 @@ The only package that imports the client library. It knows nothing of what is ke
 
     address.py   the URL grammar
     clients.py   one client per shape, with every default set
-    store.py     time bounds, breaker, scripts
+    store.py     time bounds, scripts, commands
+    lanes.py     which connection a command takes; `lane.py`: all of a turn of the loop in one piece
+    health.py    whether the store is asked at all; `breaker.py`
+    opening.py   the way in
     embedded.py  the private server, and `warden.py` that ends it
 """
 
@@ -14,7 +17,8 @@ from cbk_gateway.store.clients import StoreClient, StoreOptions
 from cbk_gateway.store.embedded import EmbeddedServer
 from cbk_gateway.store.fault import StoreFault, StoreTrouble
 from cbk_gateway.store.observer import StoreObserver
-from cbk_gateway.store.store import Store, StoreScript, open_store
+from cbk_gateway.store.opening import open_store
+from cbk_gateway.store.store import Store, StoreScript
 
 __all__ = [
     "Breaker",

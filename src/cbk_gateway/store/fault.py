@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from redis.asyncio.sentinel import MasterNotFoundError
+
 
 class StoreTrouble(StrEnum):
     """Why a call to the store gave no answer; a bounded set, fit for a metric label."""
@@ -29,3 +31,10 @@ class StoreFault(Exception):  # noqa: N818 - "fault" is the word the whole house
     def __init__(self, message: str, trouble: StoreTrouble) -> None:
         super().__init__(message)
         self.trouble = trouble
+
+
+def why_of(exc: BaseException) -> str:
+    """A failure of the client library in one sentence; what it says of Sentinels would fill a screen."""
+    if isinstance(exc, MasterNotFoundError):
+        return "no Sentinel answers that names the primary"
+    return str(exc)[:200] or "no answer in time"

@@ -16,6 +16,9 @@ class StoreObserver(Protocol):
     def failed(self, trouble: StoreTrouble) -> None:
         """A call got none."""
 
+    def sent(self, commands: int) -> None:
+        """So many commands left in one pipeline: all that was asked of one server in a turn of the loop."""
+
     def available(self, *, is_available: bool) -> None:
         """Calls go out from now on, or do not."""
 
@@ -27,6 +30,9 @@ class SilentObserver:
         """Ignored."""
 
     def failed(self, trouble: StoreTrouble) -> None:
+        """Ignored."""
+
+    def sent(self, commands: int) -> None:
         """Ignored."""
 
     def available(self, *, is_available: bool) -> None:

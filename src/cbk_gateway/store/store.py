@@ -1,9 +1,10 @@
 """The store as the rest of the gateway sees it: bounded in time, guarded by a breaker, one kind of failure.
 
 A caller waits at most `call_timeout_s` for one command and gets a `StoreFault` otherwise; after a few
-failures in a row nobody waits at all until a probe in the background finds the store again. Commands run
-in tasks of their own: a caller that is cancelled or gives up never leaves a half-read reply on a shared
-connection. What is stored, and what to do without it, is each caller's business.
+failures in a row nobody waits at all until a probe in the background finds the store again. What requests
+ask goes over lanes (`lane.py`), everything else over the client library, in tasks of their own: either way a
+caller that is cancelled or gives up never leaves a half-read reply to the next one. What is stored, and what
+to do without it, is each caller's business.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-import structlog
+import hiredis
 from redis.asyncio.client import PubSub
-from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
@@ -33,31 +32,33 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from cbk_gateway.store.address import StoreAddress, StoreShape, parse
+from cbk_gateway.store.address import StoreAddress, StoreShape
 from cbk_gateway.store.breaker import Breaker
-from cbk_gateway.store.clients import StoreClient, StoreClients, StoreOptions, build
+from cbk_gateway.store.clients import StoreClient, StoreClients, StoreOptions
 from cbk_gateway.store.embedded import EmbeddedServer
 from cbk_gateway.store.fault import StoreFault, StoreTrouble
+from cbk_gateway.store.health import Health
+from cbk_gateway.store.lane import Words
+from cbk_gateway.store.lanes import Lanes, fault_of
 from cbk_gateway.store.observer import SilentObserver, StoreObserver
 
 T = TypeVar("T")
 
-_log = structlog.get_logger(__name__)
-
 # Error replies that say "not now", which the library derives from ResponseError.
-_NOT_NOW = (BusyLoadingError, ClusterDownError, ClusterError, MasterDownError, ReadOnlyError, TryAgainError)
+NOT_NOW = (BusyLoadingError, ClusterDownError, ClusterError, MasterDownError, ReadOnlyError, TryAgainError)
 # Whatever means that there is no connection; the Cluster client's own base class is not a RedisError.
-_AWAY = (RedisError, RedisClusterException, OSError)
+AWAY = (RedisError, RedisClusterException, OSError)
 
 
 class StoreScript:
     """A Lua script that runs on the server by its digest. Made by `Store.script`."""
 
-    __slots__ = ("_sha", "_store", "_text")
+    __slots__ = ("_is_bulky", "_sha", "_store", "_text")
 
-    def __init__(self, store: Store, text: str) -> None:
+    def __init__(self, store: Store, text: str, *, is_bulky: bool) -> None:
         self._store = store
         self._text = text
+        self._is_bulky = is_bulky
         # The protocol names scripts by SHA-1; nothing depends on its strength.
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -69,13 +70,15 @@ class StoreScript:
         Raises:
             StoreFault: There was no answer in time. The script may have run all the same.
         """
-        return await self._store.call(lambda client: self._run(client, (*keys, *args), len(keys)))
-
-    async def _run(self, client: StoreClient, words: tuple[Any, ...], key_count: int) -> Any:  # noqa: ANN401
-        try:
-            return await client.evalsha(self._sha, key_count, *words)
-        except NoScriptError:
-            return await client.eval(self._text, key_count, *words)
+        store, key, rest = self._store, keys[0] if keys else "", (len(keys), *keys, *args)
+        reply = await store.reply_to(("EVALSHA", self._sha, *rest), key, is_bulky=self._is_bulky)
+        if type(reply) is hiredis.ReplyError:
+            if not str(reply).startswith("NOSCRIPT"):
+                raise store.fault_of(reply)
+            reply = await store.reply_to(("EVAL", self._text, *rest), key, is_bulky=self._is_bulky)
+            if type(reply) is hiredis.ReplyError:
+                raise store.fault_of(reply)
+        return reply
 
 
 class Store:
@@ -99,30 +102,104 @@ class Store:
         self._observer: StoreObserver = observer if observer is not None else SilentObserver()
         self._options = options
         self._server = server
-        self._breaker = Breaker(options.breaker_failures, options.breaker_pause_s)
         self._slots = asyncio.Semaphore(options.max_connections)
         self._running: set[asyncio.Task[Any]] = set()
         self._given_up: set[asyncio.Task[Any] | None] = set()
-        self._prober: asyncio.Task[None] | None = None
         self._is_closed = False
         self.client: StoreClient = clients.commands
         self.shown_url = address.shown
         self.is_cluster = address.shape is StoreShape.CLUSTER
+        breaker = Breaker(options.breaker_failures, options.breaker_pause_s)
+        self._health = Health(breaker, self._answers, self._observer, self.shown_url)
+        self._lanes = Lanes(self.client, self._health, self._observer, options, self.shown_url)
 
     @property
     def is_available(self) -> bool:
         """Whether calls go out: the store answered lately and this gateway is not closing it."""
-        return self._breaker.is_closed and not self._is_closed
+        return self._health.is_good and not self._is_closed
 
     @property
     def url(self) -> str | None:
         """Where other processes find the embedded server that this store started; None without one."""
         return self._server.url if self._server is not None else None
 
+    async def ask(self, *words: str | bytes | float, is_bulky: bool = False) -> Any:  # noqa: ANN401
+        """Run one command of the form `NAME key argument ...`, together with what else is asked now.
+
+        Everything asked so, or by scripts, in one turn of the event loop leaves in one piece.
+
+        Args:
+            words: The command. On a Cluster its second word names the node.
+            is_bulky: Whether it or its reply holds bodies of requests or answers.
+
+        Returns:
+            Its reply as the protocol gives it: bytes, integers, None and lists of these.
+
+        Raises:
+            StoreFault: There was no answer in time, or the breaker is open. The command may still take
+                effect, and does when the caller is cancelled.
+        """
+        reply = await self.reply_to(words, words[1], is_bulky=is_bulky)
+        if type(reply) is hiredis.ReplyError:
+            raise self.fault_of(reply)
+        return reply
+
+    async def reply_to(self, words: Words, key: str | bytes | float, *, is_bulky: bool) -> Any:  # noqa: ANN401
+        """The reply to a command about `key`; an error of the server's is given, not raised.
+
+        Raises:
+            StoreFault: As `ask`.
+        """
+        if self._is_closed or not self._health.is_good:
+            fault = self._not_asking()
+            self._observer.failed(fault.trouble)
+            raise fault
+        lane = self._lanes.lane(key if isinstance(key, bytes) else str(key), is_bulky=is_bulky)
+        if lane is None:
+            return await self._asked_of_library(words)
+        begun = time.perf_counter()
+        try:
+            reply = await lane.ask(words)
+        except StoreFault as fault:
+            self._observer.failed(fault.trouble)
+            raise
+        if type(reply) is hiredis.ReplyError and self._lanes.points_elsewhere(reply):
+            return await self._asked_of_library(words)
+        self._observer.answered(time.perf_counter() - begun)
+        return reply
+
+    async def _asked_of_library(self, words: Words) -> Any:  # noqa: ANN401
+        """The same through the library, which finds the node that holds the key."""
+
+        async def run(client: StoreClient) -> Any:  # noqa: ANN401
+            try:
+                return await client.execute_command(*words)
+            except NoScriptError as exc:
+                return hiredis.ReplyError(f"NOSCRIPT {exc}")
+
+        reply = await self.call(run)
+        await self._lanes.trust()
+        return reply
+
+    def fault_of(self, reply: hiredis.ReplyError) -> StoreFault:
+        """Take note of an error reply, and say what it means to the caller."""
+        fault = fault_of(reply, self.shown_url)
+        if fault.trouble is StoreTrouble.AWAY:
+            self._health.failed(str(reply).partition(" ")[0])
+        self._observer.failed(fault.trouble)
+        return fault
+
+    def _not_asking(self) -> StoreFault:
+        if self._is_closed:
+            return StoreFault("the store is closed", StoreTrouble.CLOSED)
+        return StoreFault(f"the store at {self.shown_url} does not answer; not asking", StoreTrouble.OPEN)
+
     async def call(
         self, command: Callable[[StoreClient], Awaitable[T]], *, timeout_s: float | None = None
     ) -> T:
-        """Run one command: `await store.call(lambda client: client.get(key))`.
+        """Run one command of the library's: `await store.call(lambda client: client.get(key))`.
+
+        For what is not asked on behalf of a request; else see `ask`.
 
         Args:
             command: Gets the client and returns what to await; it may await several commands.
@@ -144,10 +221,8 @@ class Store:
     async def _within_bounds(
         self, command: Callable[[StoreClient], Awaitable[T]], timeout_s: float | None
     ) -> T:
-        if self._is_closed:
-            raise StoreFault("the store is closed", StoreTrouble.CLOSED)
-        if not self._breaker.is_closed:
-            raise StoreFault(f"the store at {self.shown_url} does not answer; not asking", StoreTrouble.OPEN)
+        if not self.is_available:
+            raise self._not_asking()
         patience_s = self._options.call_timeout_s if timeout_s is None else timeout_s
         task = self._spawn(self._attempt(command, patience_s + self._options.connect_timeout_s))
         done, _ = await asyncio.wait((task,), timeout=patience_s)
@@ -162,9 +237,14 @@ class Store:
                 )
         return cast("T", task.result())
 
-    def script(self, text: str) -> StoreScript:
-        """Make a Lua script callable. Nothing is sent before its first run."""
-        return StoreScript(self, text)
+    def script(self, text: str, *, is_bulky: bool = False) -> StoreScript:
+        """Make a Lua script callable. Nothing is sent before its first run.
+
+        Args:
+            text: Its text.
+            is_bulky: Whether its arguments or its reply hold bodies of requests or answers.
+        """
+        return StoreScript(self, text, is_bulky=is_bulky)
 
     def pubsub(self) -> PubSub:
         """A subscription on connections of its own. The caller closes it and copes with redis errors.
@@ -180,23 +260,22 @@ class Store:
         Raises:
             StoreFault: It is not.
         """
-        await self.call(_ping, timeout_s=self._options.connect_timeout_s)
+        await self.call(ping, timeout_s=self._options.connect_timeout_s)
 
     async def close(self) -> None:
         """Finish what runs, close all connections, end the embedded server. May be called twice."""
         if self._is_closed:
             return
         self._is_closed = True
-        if self._prober is not None:
-            self._prober.cancel()
-            await asyncio.wait((self._prober,))
+        await self._health.close()
+        await self._lanes.close(self._options.connect_timeout_s)
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=self._options.connect_timeout_s)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        with contextlib.suppress(*_AWAY):
+        with contextlib.suppress(*AWAY):
             await self._clients.aclose()
         if self._server is not None:
             await asyncio.to_thread(self._server.stop)
@@ -208,7 +287,7 @@ class Store:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<Store {self.shown_url} {self._breaker!r}>"
+        return f"<Store {self.shown_url} {self._health!r}>"
 
     async def _attempt(self, command: Callable[[StoreClient], Awaitable[T]], bound_s: float) -> T:
         """One command to its end, whoever still waits for it. Translates the library's errors."""
@@ -220,7 +299,7 @@ class Store:
             raise StoreFault(
                 f"the store at {self.shown_url} did not answer in time", StoreTrouble.TIMEOUT
             ) from exc
-        except _NOT_NOW as exc:
+        except NOT_NOW as exc:
             self._failed(type(exc).__name__)
             raise StoreFault(
                 f"the store at {self.shown_url} cannot serve now: {exc}", StoreTrouble.AWAY
@@ -228,7 +307,7 @@ class Store:
         except ResponseError as exc:
             self._succeeded()
             raise StoreFault(f"the store at {self.shown_url} refused: {exc}", StoreTrouble.REJECTED) from exc
-        except _AWAY as exc:
+        except AWAY as exc:
             self._failed(type(exc).__name__)
             raise StoreFault(f"the store at {self.shown_url} is away: {exc}", StoreTrouble.AWAY) from exc
         self._succeeded()
@@ -252,96 +331,23 @@ class Store:
             task.exception()  # seen: otherwise asyncio would report it as lost
 
     def _succeeded(self) -> None:
-        if self._breaker.is_closed and asyncio.current_task() not in self._given_up:
-            self._breaker.succeeded()
+        if asyncio.current_task() not in self._given_up:
+            self._health.succeeded()
 
     def _failed(self, why: str) -> None:
-        if asyncio.current_task() in self._given_up:
-            return
-        if self._breaker.failed(asyncio.get_running_loop().time()) and not self._is_closed:
-            _log.warning("store_lost", store=self.shown_url, why=why)
-            self._observer.available(is_available=False)
-            self._prober = asyncio.get_running_loop().create_task(self._probe_until_back())
+        if asyncio.current_task() not in self._given_up:
+            self._health.failed(why)
 
-    async def _probe_until_back(self) -> None:
-        """The half-open state: one probe per pause, on nobody's time, until the store answers."""
-        loop = asyncio.get_running_loop()
-        while not self._breaker.is_closed:
-            await asyncio.sleep(self._breaker.seconds_to_probe(loop.time()))
-            if not self._breaker.may_probe(loop.time()):
-                continue
-            try:
-                async with asyncio.timeout(self._options.connect_timeout_s):
-                    await _ping(self.client)
-            except (*_AWAY, TimeoutError):
-                self._breaker.failed(loop.time())
-            else:
-                self._breaker.succeeded()
-                _log.info("store_back", store=self.shown_url)
-                self._observer.available(is_available=True)
-
-
-async def open_store(options: StoreOptions, observer: StoreObserver | None = None) -> Store:
-    """Connect to the store, starting the embedded server if that is configured.
-
-    Args:
-        options: See `StoreOptions`.
-        observer: Told of every call; nobody by default.
-
-    Raises:
-        StoreFault: The URL is wrong, or nothing answers there within `open_timeout_s`. The message names
-            the URL without its password.
-    """
-    try:
-        address = parse(options.url)
-    except ValueError as exc:
-        raise StoreFault(str(exc), StoreTrouble.REJECTED) from None
-    server: EmbeddedServer | None = None
-    if address.shape is StoreShape.EMBEDDED:
-        directory = Path(options.directory) if options.directory else None
-        server = EmbeddedServer(directory, persist=options.persist, restarts=True)
-        await asyncio.to_thread(server.start)
-        address = parse(server.url)
-    store = Store(build(address, options), address, options, server, observer)
-    try:
-        await _first_answer(store, options.open_timeout_s)
-    except BaseException:
-        await store.close()
-        raise
-    if observer is not None:
-        observer.available(is_available=True)
-    return store
-
-
-async def _first_answer(store: Store, patience_s: float) -> None:
-    """Wait for a store that may still be starting beside us."""
-    deadline = asyncio.get_running_loop().time() + patience_s
-    while True:
+    async def _answers(self) -> bool:
+        """Whether the store answers at all, asked over the library."""
         try:
-            async with asyncio.timeout_at(deadline):
-                await _ping(store.client)
-        except (*_AWAY, TimeoutError) as exc:
-            if asyncio.get_running_loop().time() + 0.1 >= deadline or not _may_pass(exc):
-                why = _why(exc)
-                raise StoreFault(
-                    f"cannot reach the store at {store.shown_url}: {why}", StoreTrouble.AWAY
-                ) from exc
-            await asyncio.sleep(0.1)
-        else:
-            return
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                await ping(self.client)
+        except (*AWAY, TimeoutError):
+            return False
+        return True
 
 
-def _may_pass(exc: Exception) -> bool:
-    """Whether waiting may help: a wrong password stays wrong."""
-    return not isinstance(exc, ResponseError) or isinstance(exc, _NOT_NOW)
-
-
-def _why(exc: Exception) -> str:
-    """The failure in one sentence; what the library says of Sentinels would fill a screen."""
-    if isinstance(exc, MasterNotFoundError):
-        return "no Sentinel answers that names the primary"
-    return str(exc)[:200] or "no answer in time"
-
-
-def _ping(client: StoreClient) -> Awaitable[Any]:
+def ping(client: StoreClient) -> Awaitable[Any]:
+    """Ask over the library whether the server is there; raises what the library raises."""
     return cast("Awaitable[Any]", client.ping())

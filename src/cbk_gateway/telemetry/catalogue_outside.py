@@ -84,6 +84,7 @@ STORE: Final = (
     histogram(
         "store", "store_call_seconds", "Duration of calls to Redis or Valkey that were answered.", OVERHEAD
     ),
+    counter("store", "store_pipelines_total", "Pipelines sent: the calls of one turn of the event loop."),
     counter("store", "store_errors_total", "Calls to the store that got no answer, by trouble.", "trouble"),
     gauge("store", "store_available", "1 while every worker can use the store.", merge=Merge.MIN),
 )

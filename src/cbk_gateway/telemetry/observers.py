@@ -320,12 +320,17 @@ class StoreEvents:
 
     def __init__(self, made: InstrumentSet) -> None:
         self._calls = made.histogram("store_call_seconds")
+        self._pipelines = made.counter("store_pipelines_total")
         self._errors = made.counter("store_errors_total")
         self._available = made.gauge("store_available")
 
     def answered(self, seconds: float) -> None:
         """A call got its answer."""
         self._calls.observe(seconds)
+
+    def sent(self, commands: int) -> None:  # noqa: ARG002 - the protocol's; calls are counted when answered
+        """Commands left in one pipeline."""
+        self._pipelines.add(())
 
     def failed(self, trouble: str) -> None:
         """A call got none: timeout, away, open, rejected or closed."""
