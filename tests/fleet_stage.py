@@ -225,6 +225,8 @@ async def serving(
                     process.kill()
             await process.wait()
             await reading
+        # Only where the hot path verifies can there be any.
+        assert not [one for one in stage.events if one.get("event") == "hot_path_differs"]
 
 
 async def _read(process: asyncio.subprocess.Process, events: list[dict[str, Any]]) -> None:

@@ -1,8 +1,9 @@
 """Which ids the answer to a write names: of a whole body at once, of a long one or a stream while it passes.
 
-Pure: bytes in, ids out, memory bounded, nothing raised. Only the places count where the API names what it
-made: the `id` of an object, of its `items` or `records`, of an event's `data`. What lies deeper is about
-other objects. Whose they are is not known here.
+Pure: bytes in, ids out, memory bounded by what is put in, nothing raised. Only the places count where the API
+names what it made: the `id` of an object, of its `items` or `records`, of an event's `data`. What lies deeper
+is about other objects. Whose they are is not known here, and how many of them a record shows is not decided
+here.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Final
 
 import orjson
 
-MOST_IDS: Final = 100
-"""Ids of one answer that are kept for the journal."""
+MOST_HELD: Final = 2000
+"""Ids of one answer that are held on to once it is noted who owns them all: a stream may name any number."""
 
 _LONGEST_ID_BYTES: Final = 512
 _PLACES: Final = frozenset({("id",), ("items", "", "id"), ("records", "", "id")})
@@ -24,18 +25,19 @@ _QUOTE_OR_ESCAPE: Final = re.compile(rb'["\\]')
 
 
 def named_in(body: bytes) -> tuple[str, ...]:
-    """Ids a whole answer names: its own, or those of its items."""
+    """All ids a whole answer names: its own, and those of its items."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return ()
     if not isinstance(document, dict):
         return ()
-    if isinstance(document.get("id"), str):
-        return (document["id"],)
-    items = document.get("items")
-    found = [item.get("id") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-    return tuple(one for one in found if isinstance(one, str))[:MOST_IDS]
+    found = [document.get("id")]
+    for member in ("items", "records"):
+        items = document.get(member)
+        if isinstance(items, list):
+            found += [item.get("id") for item in items if isinstance(item, dict)]
+    return tuple(one for one in found if isinstance(one, str) and one)
 
 
 class PassingIds:

@@ -32,7 +32,7 @@ from cbk_gateway.pipeline import Pipeline
 from cbk_gateway.server import Doors, OwnDoors, Port, UnixPort
 from cbk_gateway.settings.load import Loaded
 from cbk_gateway.shedding import LOOK_EVERY_S, Shedding
-from cbk_gateway.store import Store, open_store
+from cbk_gateway.store import Store, look_at_primary, open_store
 from cbk_gateway.telemetry import AccessLog, Metrics, open_tracer, report_process, watch_loop_lag
 from cbk_gateway.tenancy import Change, Registry
 from cbk_gateway.tenancy.credentials import Credentials
@@ -171,6 +171,7 @@ class Gateway:
 
         self.store = await open_store(assembly.store_options(loaded), metrics.store)
         enter(self.store.close)
+        await look_at_primary(self.store)
 
         self.minter = assembly.minter(loaded)
         self.directory = Directory(

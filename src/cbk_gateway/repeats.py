@@ -71,12 +71,20 @@ async def open_shield(
     if sealing_key is not None:
         key = hmac.digest(sealing_key, b"cbk-gateway duplicate shield", hashlib.sha256)
     else:
-        fresh = secrets.token_bytes(32).hex()
-        await store.call(lambda client: client.set(_KEPT_KEY, fresh, nx=True))
-        kept = await store.call(lambda client: client.get(_KEPT_KEY))
-        key = bytes.fromhex(kept.decode() if isinstance(kept, bytes) else fresh)
+        key = await _kept_key(store)
     shield = Shield(store, ShieldOptions(key=Secret(key.hex())), resolve, observer)
     return shield, Attempts(store, key)
+
+
+async def _kept_key(store: Store) -> bytes:
+    """The key in the store, made if there is none."""
+    # Looked for first: where there is one, a start needs no store that takes writes.
+    kept = await store.call(lambda client: client.get(_KEPT_KEY))
+    if kept is None:
+        fresh = secrets.token_bytes(32).hex()
+        await store.call(lambda client: client.set(_KEPT_KEY, fresh, nx=True))
+        kept = await store.call(lambda client: client.get(_KEPT_KEY)) or fresh
+    return bytes.fromhex(kept.decode() if isinstance(kept, bytes) else kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from cbk_gateway import answer_ids, forwarding, recording, repeats, request_body, settling
 from cbk_gateway.answer_ids import PassingIds
-from cbk_gateway.audit import Intent, Outcome, Result
+from cbk_gateway.audit import Intent, Outcome, Result, told_ids
 from cbk_gateway.cache import WriteMark
 from cbk_gateway.errors import BadGateway, NotFound, Refusal
 from cbk_gateway.exchange import Exchange
@@ -43,6 +43,7 @@ class _Write:
     __slots__ = (
         "answer",
         "answer_ids",
+        "answer_ids_count",
         "ending",
         "entry",
         "fault",
@@ -72,6 +73,12 @@ class _Write:
         self.refusal: Refusal | None = None
         self.ending: str | None = None
         self.answer_ids: tuple[str, ...] = ()
+        self.answer_ids_count = 0
+
+    def named(self, found: tuple[str, ...]) -> None:
+        """Hold on to the ids that the answer names; of very many, to the first."""
+        self.answer_ids += found[: answer_ids.MOST_HELD - len(self.answer_ids)]
+        self.answer_ids_count += len(found)
 
 
 async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
@@ -153,7 +160,7 @@ def _replay(parts: Parts, x: Exchange, kept: StoredAnswer) -> web.Response:
                 "operation": operation.route.audit_name,
                 "ids": list(operation.ids),
                 "status": kept.status,
-                "answer_ids": list(answer_ids.named_in(kept.body)),
+                **told_ids(answer_ids.named_in(kept.body)),
             },
         )
     settling.settle(parts, x, None, was_sent=False)
@@ -177,11 +184,13 @@ async def _pass_back(write: _Write, upstream_answer: Answer) -> web.StreamRespon
     body, rest = await forwarding.gather(upstream_answer, parts.max_whole_bytes)
     passing = _passing(write, is_stream=False) if rest is not None else None
     if status < 300:
+        found: tuple[str, ...] = ()
         if passing is not None:
-            write.answer_ids = passing.feed(body)
+            found = passing.feed(body)
         elif rest is None:
-            write.answer_ids = answer_ids.named_in(body)
-        if not await parts.ownership.remember(tenant, operation, write.answer_ids):
+            found = answer_ids.named_in(body)
+        write.named(found)
+        if not await parts.ownership.remember(tenant, operation, found):
             await _finish(write, None)
             raise NotFound("There is no such object.", reason="isolation")
     if rest is not None:
@@ -218,7 +227,7 @@ async def _noting(write: _Write, pieces: Pieces, passing: PassingIds) -> AsyncIt
     async for piece in pieces:
         found = passing.feed(piece)
         if found:
-            write.answer_ids = (*write.answer_ids, *found)[: answer_ids.MOST_IDS]
+            write.named(found)
             try:
                 is_own = await write.parts.ownership.remember(tenant, operation, found)
             except Refusal as refusal:
@@ -321,6 +330,7 @@ def _outcome(write: _Write) -> Outcome:
         request_sha256=body.sha256 if body is not None else None,
         answer_sha256=x.answer_digest.hexdigest() if x.answer_digest is not None and x.status else None,
         answer_ids=write.answer_ids,
+        answer_ids_count=write.answer_ids_count,
         upstream_request_id=recording.upstream_request_id(upstream_answer),
         tokens=write.reader.tokens if write.reader is not None else None,
         body=write.kept_body,

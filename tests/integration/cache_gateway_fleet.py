@@ -16,7 +16,7 @@ import yaml
 from cbk_gateway.app import Gateway
 from cbk_gateway.sandbox import Sandbox
 from cbk_gateway.settings.load import load
-from harness import ADMIN_TOKEN, KEYS, SIGNING_KEY, Stage, settings_document, tenant
+from harness import ADMIN_TOKEN, KEYS, SIGNING_KEY, Stage, assert_alike, settings_document, tenant
 
 
 @dataclass(frozen=True)
@@ -99,3 +99,5 @@ async def fleet(
         )
         urls = [one.url for one in stages]
         yield Fleet(urls, sandbox, session, stages[0].bearer(), stages)
+        for one in stages:
+            assert_alike(one.gateway)

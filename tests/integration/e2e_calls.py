@@ -25,7 +25,16 @@ from cbk_gateway.sandbox import Sandbox
 from cbk_gateway.sandbox.request_log import RequestRecord
 from cbk_gateway.settings.load import load
 from described import assert_described
-from harness import ADMIN_TOKEN, CHILDREN, KEYS, SIGNING_KEY, Stage, settings_document, usual_tenants
+from harness import (
+    ADMIN_TOKEN,
+    CHILDREN,
+    KEYS,
+    SIGNING_KEY,
+    Stage,
+    assert_alike,
+    settings_document,
+    usual_tenants,
+)
 
 TOKENS = {role: f"the-{role}s-token-for-tests" for role in ("viewer", "operator", "admin")}
 
@@ -182,6 +191,7 @@ async def running_with(
         chosen = usual_tenants() if tenants is None else tenants
         async with Gateway(loaded, tenants=chosen) as gateway:
             yield Stage(gateway, sandbox, folder)
+            assert_alike(gateway)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ class ClockedStore:
         self.is_cluster = store.is_cluster
         self.shown_url = store.shown_url
         self.call = store.call
+        self.ask = store.ask
         self.is_available = True
 
     def script(self, text: str) -> Callable[..., Awaitable[Any]]:

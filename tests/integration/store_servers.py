@@ -104,8 +104,13 @@ def is_whole(node: Redis) -> bool:
 
 
 @contextlib.contextmanager
-def sentinel(directory: Path) -> Iterator[tuple[str, EmbeddedServer, Redis]]:
-    """A primary, its replica and a Sentinel; gives the URL, the primary, and a client of the replica."""
+def sentinel(directory: Path, *arguments: str) -> Iterator[tuple[str, EmbeddedServer, Redis]]:
+    """A primary, its replica and a Sentinel; gives the URL, the primary, and a client of the replica.
+
+    Args:
+        directory: Where the Sentinel keeps its own.
+        arguments: Of both servers' program.
+    """
     primary_port, replica_port, port = free_ports(3)
     settings = directory / "sentinel.conf"
     settings.write_text(
@@ -114,8 +119,11 @@ def sentinel(directory: Path) -> Iterator[tuple[str, EmbeddedServer, Redis]]:
         "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
     )
     with contextlib.ExitStack() as stack:
-        primary = stack.enter_context(server(primary_port))
-        stack.enter_context(server(replica_port, "--replicaof", f"127.0.0.1 {primary_port}"))
+        primary = stack.enter_context(
+            # Else it waits five seconds for more replicas before it brings the first one up.
+            server(primary_port, "--repl-diskless-sync-delay", "0", *arguments)
+        )
+        stack.enter_context(server(replica_port, "--replicaof", f"127.0.0.1 {primary_port}", *arguments))
         (replica, watcher) = stack.enter_context(clients([replica_port, port]))
         wait_until(lambda: b"master_link_status:up" in raw_info(replica))
         stack.enter_context(program(str(settings), "--sentinel"))

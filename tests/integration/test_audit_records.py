@@ -31,6 +31,10 @@ async def everything(stage: Stage) -> None:
     bot = await made(stage, "bot", "Ada", headers)
     await post(stage, f"/api/v1/bot/{bot}/update?note=1", {"name": "Eve", "meta": {"a": "b"}}, headers)
     await post(stage, "/api/v1/conversation/complete", {"messages": []}, headers)
+    talk = (await post(stage, "/api/v1/conversation/create", {}, headers)).json["id"]
+    several = {"messages": [{"type": "user", "text": f"word {number}"} for number in range(17)]}
+    said = await post(stage, f"/api/v1/conversation/{talk}/message/batch/create", several, headers)
+    assert said.status == 200, said.body
     await post(stage, "/api/v1/unheard/of/thing", {}, headers)
     await post(stage, "/api/v1/bot/create", {"name": "x"}, "globex")
     await post(stage, "/api/v1/bot/create", {"name": "x"}, "partner", X_RunAs_User_ID="user_child1")

@@ -171,7 +171,7 @@ async def test_a_client_that_leaves_cancels_the_call_upstream(
     headers = stage.bearer() | {"Accept": "application/jsonl"}
     async with client.post(f"{stage.url}/api/v1/conversation/complete", json=body, headers=headers) as answer:
         assert await answer.content.readline()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while stage.sandbox.requests[-1].outcome == "pending":
             await asyncio.sleep(0.01)
     assert stage.sandbox.requests[-1].outcome == "disconnected"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import select
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cbk_gateway.data_server import GatewayServer
 from cbk_gateway.settings.gateway import ListenSettings
 from cbk_gateway.store import Store
 from harness import Stage, running, serving
@@ -71,6 +73,20 @@ def connections(stage: Stage) -> int:
     found = re.search(rb"^cbk_gateway_client_connections (\d+)", exposition, re.MULTILINE)
     assert found is not None
     return int(found[1])
+
+
+def is_deaf(stage: Stage) -> bool:
+    """Whether the gateway has stopped reading from its only client."""
+    _, data_port = stage.gateway._ports
+    server = data_port._runner.server
+    assert isinstance(server, GatewayServer)
+    transports = [one.transport for one in server.connections]
+    return bool(transports) and all(one is not None and not one.is_reading() for one in transports)
+
+
+def is_full(connection: socket.socket) -> bool:
+    """Whether nothing more can be sent."""
+    return not select.select([], [connection], [], 0)[1]
 
 
 def reluctant(stage: Stage) -> socket.socket:
@@ -154,12 +170,26 @@ async def test_few_pipelined_requests_are_held_and_the_rest_waits_outside(hasty:
     with reluctant(hasty) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         flood = request * (1 + 1_000_000 // len(request))
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(10):
+
+        async def send_all() -> None:
+            nonlocal sent
+            with contextlib.suppress(ConnectionError):
                 while sent < 64 * len(flood):
-                    async with asyncio.timeout(1):
-                        await loop.sock_sendall(connection, flood)
+                    await loop.sock_sendall(connection, flood)
                     sent += len(flood)
+
+        sending = asyncio.create_task(send_all())
+        await until(lambda: sending.done() or (is_deaf(hasty) and is_full(connection)))
+        await until(lambda: len(hasty.sandbox.requests) > 0)
+        sent_when_full = sent
+        for _ in range(5):
+            # Others are served meanwhile, and it stays so.
+            refused = GET % (b"bot/list", b"x", b"Connection: close\r\n")
+            assert (await exchanged(hasty, refused)).startswith(b"HTTP/1.1 401 ")
+            assert sending.done() or is_full(connection)
+        assert sent == sent_when_full
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
     assert sent < 16 * len(flood)
     assert len(hasty.sandbox.requests) == 1
 

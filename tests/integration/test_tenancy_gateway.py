@@ -23,7 +23,7 @@ from cbk_gateway.sandbox import Sandbox
 from cbk_gateway.settings.load import load
 from cbk_gateway.store import Store
 from cbk_gateway.telemetry import configure_logging, flush_logs
-from harness import ADMIN_TOKEN, KEYS, SIGNING_KEY, Stage, settings_document
+from harness import ADMIN_TOKEN, KEYS, SIGNING_KEY, Stage, assert_alike, settings_document
 from integration.e2e_calls import arrived, change, get, look, post
 
 FIRST = "sk-first-" + "0123456789abcdef" * 3
@@ -46,6 +46,7 @@ async def filed(
         environ = {"TEST_SIGNING": SIGNING_KEY, "TEST_ADMIN": ADMIN_TOKEN, "GLOBEX_KEY": KEYS["globex"]}
         async with Gateway(load(folder / "gateway.yaml", environ=environ)) as gateway:
             yield Stage(gateway, sandbox, folder)
+            assert_alike(gateway)
 
 
 def write(folder: Path, *tenants: dict[str, Any]) -> None:

@@ -77,12 +77,24 @@ def test_memory_does_not_grow_with_depth_or_length() -> None:
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (b'{"id":"a","items":[{"id":"b"}]}', ("a",)),
-        (b'{"items":[{"id":"a"},{"id":1},5]}', ("a",)),
+        (b'{"id": "b1", "name": "x"}', ("b1",)),
+        (b'{"id":"a","items":[{"id":"b"}]}', ("a", "b")),
+        (b'{"items": [{"id": "a"}, {"id": "b"}]}', ("a", "b")),
+        (b'{"items":[{"id":"a"},{"id":1},{"id":""},5]}', ("a",)),
+        (b'{"id": "d1", "records": [{"id": "r1"}]}', ("d1", "r1")),
         (b'["a"]', ()),
+        (b"[]", ()),
+        (b"<html>", ()),
         (b"{", ()),
-        (orjson.dumps({"items": [{"id": str(one)} for one in range(200)]}), tuple(map(str, range(100)))),
+        (orjson.dumps({"items": [{"id": str(one)} for one in range(5000)]}), tuple(map(str, range(5000)))),
     ],
 )
 def test_a_whole_body_names_what_it_is_about(body: bytes, expected: tuple[str, ...]) -> None:
     assert named_in(body) == expected
+
+
+@pytest.mark.parametrize(("document", "expected"), BODIES)
+def test_a_body_names_the_same_whole_or_passing(
+    document: dict[str, object], expected: tuple[str, ...]
+) -> None:
+    assert named_in(orjson.dumps(document)) == expected

@@ -29,6 +29,7 @@ from cbk_gateway.audit.options import (
     OnFailure,
     SilentObserver,
 )
+from cbk_gateway.audit.record import told_ids
 
 __all__ = [
     "Act",
@@ -41,4 +42,5 @@ __all__ = [
     "Outcome",
     "Result",
     "SilentObserver",
+    "told_ids",
 ]

@@ -90,7 +90,8 @@ class Outcome:
         answer_bytes: Body bytes of the answer passed on.
         request_sha256: Hex digest of the raw request body, where it was streamed.
         answer_sha256: Hex digest of the raw answer body as passed on.
-        answer_ids: Ids the answer names: what was created or changed.
+        answer_ids: Ids the answer names, at least the first: what was created or changed.
+        answer_ids_count: How many it names, where that is more.
         upstream_attempts: How many times a connection carried it.
         upstream_status: HTTP status of the upstream, where it differs from the client's.
         upstream_request_id: Whatever request id the upstream or its edge gave.
@@ -110,6 +111,7 @@ class Outcome:
     request_sha256: str | None = None
     answer_sha256: str | None = None
     answer_ids: tuple[str, ...] = ()
+    answer_ids_count: int = 0
     upstream_attempts: int | None = None
     upstream_status: int | None = None
     upstream_request_id: str | None = None

@@ -22,7 +22,7 @@ ROWS_PER_GROUP: Final = 10_000
 COLUMNS: Final = tuple(name for name in FIELDS if name not in {"mac", "sig"})
 _NUMBERS: Final = frozenset(
     ["status", "upstream_status", "request_bytes", "answer_bytes", "upstream_attempts", "tokens", "batch",
-     "seq", "expires_at", "issued_before", "amount", "tenants"]
+     "seq", "expires_at", "issued_before", "amount", "tenants", "answer_ids_count"]
 )  # fmt: skip
 _TEXT_LISTS: Final = frozenset({"scopes", "query", "answer_ids", "invalidated", "omitted", "types"})
 

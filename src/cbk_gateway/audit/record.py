@@ -7,7 +7,7 @@ record is one JSON object on one line, of bounded size, without the chain fields
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -60,6 +60,7 @@ FIELDS: Final[dict[str, str]] = {
     "answer_bytes": "Size of the answer body passed on.",
     "answer_sha256": "SHA-256 of the raw answer body, hex.",
     "answer_ids": "Ids the answer named, at most 16.",
+    "answer_ids_count": "How many ids it named, where it named more than are kept.",
     "upstream_attempts": "Connections that carried the request.",
     "upstream_request_id": "Request id given by the upstream or its edge.",
     "invalidated": "Types whose cached answers were dropped; * for all.",
@@ -117,6 +118,7 @@ STRUCTURE_FIELDS: Final[dict[str, str]] = {
 
 _NOTE_NAMES: Final = {"client_address": "client"}
 _GIVES_WAY: Final = ("body", "query", "scopes", "user_agent", "answer_ids", "ids", "path")
+_MOST_ANSWER_IDS: Final = 16
 _ALWAYS_KEPT: Final = ("time", "kind", "intent", "request_id", "tenant", "operation", "result", "reason")
 _MAX_TEXT: Final = 1024
 
@@ -230,7 +232,7 @@ class RecordFormat:
             if value is not None:
                 fields[name] = clip(value, 256) if isinstance(value, str) else value
         if outcome.answer_ids:
-            fields["answer_ids"] = [clip(one, 256) for one in outcome.answer_ids[:16]]
+            fields |= told_ids(outcome.answer_ids, outcome.answer_ids_count)
         if outcome.invalidated:
             fields["invalidated"] = sorted(outcome.invalidated)[:64]
         if outcome.body is not None:
@@ -287,6 +289,18 @@ _PLAIN_OUTCOME_FIELDS: Final = (
     "stream_end",
     "tokens",
 )
+
+
+def told_ids(ids: Sequence[str], count: int = 0) -> dict[str, object]:
+    """What a record says of the ids that an answer named.
+
+    Args:
+        ids: At least the first of them.
+        count: How many there were, where `ids` may not be all.
+    """
+    told: dict[str, object] = {"answer_ids": [clip(one, 256) for one in ids[:_MOST_ANSWER_IDS]]}
+    count = max(count, len(ids))
+    return {**told, "answer_ids_count": count} if count > _MOST_ANSWER_IDS else told
 
 
 def encode(fields: Mapping[str, object]) -> bytes:

@@ -189,7 +189,8 @@ class ChainWalk:
             self._is_lost = True
         if self._progress is not None and unreported:
             self._progress(unreported)
-        if place.line == 0:
+        # Of a segment that was just begun, the first record is being written.
+        if place.line == 0 and not around.is_growing:
             yield self._finding("truncated", place, "the segment is empty")
             self._is_lost = True
 

@@ -40,7 +40,8 @@ counts here from before its beat was sent, in the store from when it arrived, an
 reply; all three err towards waiting. Rates may differ by `_DRIFT`. All workers must have the same `lease_s`.
 Pub/sub alone would prove nothing: it neither stores nor confirms. One thing is the operator's: a primary
 that was deposed behind a partition must not go on granting leases. A Cluster's stops by itself; behind
-Sentinel set `min-replicas-to-write 1` and a `min-replicas-max-lag` below the time to fail over.
+Sentinel it needs `min-replicas-to-write 1` and a `min-replicas-max-lag` below the time to fail over, which
+`deploy/valkey/valkey.conf` sets and which is looked for at the start (`store/failover.py`).
 
 **Generations.** A worker that was cut off from the store may have forwarded writes that it could not announce
 (`writes.py`), and may have died before it could make up for it. So a worker that is not heard for

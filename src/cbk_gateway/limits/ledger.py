@@ -6,18 +6,18 @@ with an answer, or without one, is the limiter's business.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from importlib.resources import files
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from cbk_gateway.limits.bucket import MICRO, Draw
 from cbk_gateway.limits.calendar import Span
 from cbk_gateway.limits.plan import RESETS_KEY, ROLL_CALL_KEY
-from cbk_gateway.store import Store, StoreClient
+from cbk_gateway.store import Store
 
 _RESETS_TTL_MS: Final = 600_000
 
@@ -242,15 +242,6 @@ class Roll:
     resets: int
 
 
-async def _note_reset(client: StoreClient) -> None:
-    # Any other number than before will do, and none is there for good.
-    await client.set(RESETS_KEY, secrets.randbits(48), px=_RESETS_TTL_MS)
-
-
-async def _get(key: str, client: StoreClient) -> bytes | None:
-    return cast("bytes | None", await client.get(key))
-
-
 class Ledger:
     """Asks the store. Its methods raise `StoreFault` when there is no answer."""
 
@@ -279,16 +270,14 @@ class Ledger:
 
     async def announce_reset(self) -> None:
         """Have every worker forget its remembered refusals at its next sign of life."""
-        await self._store.call(_note_reset)
+        # Any other number than before will do, and none is there for good.
+        await self._store.ask("SET", RESETS_KEY, secrets.randbits(48), "PX", _RESETS_TTL_MS)
 
     async def add(self, key: str, amount: int | None, span: Span) -> int:
         """Add to a quota's counter, or set it to 0; returns what is used then."""
         return int(await self._adjust([key], ["reset" if amount is None else amount, span.end_us]))
 
     async def read(self, keys: Sequence[str]) -> list[int | None]:
-        """Counters as they stand, one by one because on a Cluster they live on different nodes."""
-        values = []
-        for key in keys:
-            raw: bytes | None = await self._store.call(partial(_get, key))
-            values.append(None if raw is None else int(float(raw)))
-        return values
+        """Counters as they stand, each by itself because on a Cluster they live on different nodes."""
+        values: list[bytes | None] = await asyncio.gather(*(self._store.ask("GET", key) for key in keys))
+        return [None if raw is None else int(float(raw)) for raw in values]

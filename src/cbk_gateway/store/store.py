@@ -88,6 +88,7 @@ class Store:
         client: The client itself, for what `call` cannot do; it raises the library's own errors.
         shown_url: The URL without its password.
         is_cluster: Whether keys of one script must share a hash tag.
+        is_behind_sentinel: Whether the primary is the one that Sentinel names at the time.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Store:
         self.client: StoreClient = clients.commands
         self.shown_url = address.shown
         self.is_cluster = address.shape is StoreShape.CLUSTER
+        self.is_behind_sentinel = address.shape is StoreShape.SENTINEL
         breaker = Breaker(options.breaker_failures, options.breaker_pause_s)
         self._health = Health(breaker, self._answers, self._observer, self.shown_url)
         self._lanes = Lanes(self.client, self._health, self._observer, options, self.shown_url)

@@ -1,7 +1,7 @@
-"""Which ids a request and an answer speak of: the pure half of object ownership.
+"""Which ids a request and a list speak of: the pure half of object ownership.
 
-Ids stand in the path, in `...Id` members of queries and bodies, and as `id` of answers. What is known about
-them is `ownership.py`'s business.
+Ids stand in the path, in `...Id` members of queries and bodies, and as `id` of a list's items. What is known
+about them is `ownership.py`'s business; what the answer to a write names comes from outside.
 """
 
 from __future__ import annotations
@@ -111,18 +111,6 @@ def body_ids(body: bytes) -> frozenset[str] | None:
         if len(found) > MAX_BODY_IDS:
             return None
     return frozenset(found)
-
-
-def answer_ids(body: bytes) -> tuple[str, ...]:
-    """Ids of the objects an answer is about: its own `id`, and those of its `items`."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ()
-    if not isinstance(document, dict):
-        return ()
-    own = [document["id"]] if isinstance(document.get("id"), str) else []
-    return (*own, *(identifier for identifier in _item_ids(document)))
 
 
 def listed_ids(body: bytes) -> tuple[str, ...] | None:

@@ -12,8 +12,8 @@ Which ids a request speaks of is `object_ids.py`. What scopes allow is not looke
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Collection, Iterable
-from typing import Any, Final, cast
+from collections.abc import Collection, Iterable
+from typing import Final
 
 import structlog
 
@@ -27,6 +27,9 @@ from cbk_gateway.tenancy.options import TenancyOptions
 from cbk_gateway.tenancy.scopes import is_indirect
 
 _LOG: Final = structlog.get_logger(__name__)
+
+_CLAIMED_AT_ONCE: Final = 1000
+"""Ids of one call to the store: enough for any batch, few enough that no other waits long."""
 
 OFF: Final = "none"
 REPORT: Final = "report"
@@ -182,9 +185,7 @@ class Ownership:
         Raises:
             StoreFault: The store is away.
         """
-        owner = await self._store.call(
-            lambda client: cast("Awaitable[Any]", client.hget(_key(account), identifier))
-        )
+        owner = await self._store.ask("HGET", _key(account), identifier)
         return _text(owner) if owner is not None else None
 
     async def assign(self, account: str, tenant_id: str, identifiers: Collection[str]) -> None:
@@ -196,10 +197,8 @@ class Ownership:
             StoreFault: The store is away.
         """
         if identifiers:
-            mapping: dict[Any, Any] = dict.fromkeys(identifiers, tenant_id)
-            await self._store.call(
-                lambda client: cast("Awaitable[Any]", client.hset(_key(account), mapping=mapping))
-            )
+            pairs = (word for one in identifiers for word in (one, tenant_id))
+            await self._store.ask("HSET", _key(account), *pairs)
         for identifier in identifiers:
             self._seen.pop((account, identifier), None)
 
@@ -210,9 +209,7 @@ class Ownership:
             return
         self._seen.pop((tenant.account, gone), None)
         try:
-            await self._store.call(
-                lambda client: cast("Awaitable[Any]", client.hdel(_key(tenant.account), gone))
-            )
+            await self._store.ask("HDEL", _key(tenant.account), gone)
         except StoreFault as fault:
             # Ids are never used again, so what stays behind costs memory and nothing else.
             _LOG.warning("owner_not_forgotten", tenant=tenant.id, fault=str(fault))
@@ -232,19 +229,18 @@ class Ownership:
 
     async def _asked(self, tenant: Tenant, identifiers: list[str]) -> list[bytes | None]:
         try:
-            return list(
-                await self._store.call(
-                    lambda client: cast("Awaitable[Any]", client.hmget(_key(tenant.account), identifiers))
-                )
-            )
+            return list(await self._store.ask("HMGET", _key(tenant.account), *identifiers))
         except StoreFault as fault:
             if tenant.isolation == REPORT:
                 return [None] * len(identifiers)
             raise _unavailable() from fault
 
     async def _claimed(self, tenant: Tenant, identifiers: tuple[str, ...]) -> dict[str, str]:
+        key, owners = _key(tenant.account), list[bytes]()
         try:
-            owners = await self._claim(keys=[_key(tenant.account)], args=[tenant.id, *identifiers])
+            for at in range(0, len(identifiers), _CLAIMED_AT_ONCE):
+                some = identifiers[at : at + _CLAIMED_AT_ONCE]
+                owners += await self._claim(keys=[key], args=[tenant.id, *some])
         except StoreFault as fault:
             if tenant.isolation == REPORT:
                 return dict.fromkeys(identifiers, tenant.id)

@@ -73,6 +73,22 @@ def test_an_outcome_repeats_what_it_is_the_outcome_of() -> None:
     assert set(record) <= set(FIELDS)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "kept", "count"),
+    [
+        (Outcome(Result.ANSWERED, answer_ids=tuple(map(str, range(16))), answer_ids_count=16), 16, None),
+        (Outcome(Result.ANSWERED, answer_ids=tuple(map(str, range(17))), answer_ids_count=17), 16, 17),
+        (Outcome(Result.ANSWERED, answer_ids=tuple(map(str, range(40))), answer_ids_count=250), 16, 250),
+    ],
+)
+def test_an_outcome_that_does_not_keep_all_ids_says_how_many_there_were(
+    outcome: Outcome, kept: int, count: int | None
+) -> None:
+    record = orjson.loads(FORMAT.outcome(ORIGIN, outcome))
+    assert record["answer_ids"] == [str(one) for one in range(kept)]
+    assert record.get("answer_ids_count") == count
+
+
 def test_a_note_cannot_set_the_fields_of_the_chain() -> None:
     forged = {"seq": 1, "prev": "x", "hash": "y", "kind": "intent", "time": "1970", "reason": "scope"}
     record = orjson.loads(FORMAT.note("refused", forged))

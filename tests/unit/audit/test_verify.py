@@ -16,6 +16,7 @@ from cbk_gateway.audit import Journal, JournalOptions, Outcome, Result, SilentOb
 from cbk_gateway.audit.chain import Head, seal, take_apart
 from cbk_gateway.audit.reading import segments
 from cbk_gateway.audit.retention import compress
+from cbk_gateway.audit.segment import segment_path
 from cbk_gateway.audit.signing import load_or_make
 from cbk_gateway.audit.verify import Report, VerifyKeys, keys_at, verify
 
@@ -275,6 +276,21 @@ async def test_a_live_journal_verifies_while_it_is_written(options: JournalOptio
     await writing
     await journal.stop()
     assert verify(options.directory, keys_at(options.key_path)).is_good
+
+
+async def test_a_segment_that_was_just_begun_is_no_damage_while_its_process_lives(
+    options: JournalOptions, act: Any
+) -> None:
+    journal = Journal(options, SilentObserver(), "w0")
+    await journal.start()
+    (await journal.intend(act("r1"))).close(Outcome(Result.ANSWERED))
+    begun = segment_path(options.directory / "w0", 2)
+    begun.touch()
+    report = verify(options.directory, public_only(options))
+    assert report.findings == []
+    await journal.stop()
+    report = verify(options.directory, public_only(options))
+    assert {(one.kind, one.path) for one in report.findings} == {("truncated", str(begun))}
 
 
 async def test_compressed_segments_verify_and_their_damage_shows(sample: JournalOptions) -> None:

@@ -115,7 +115,7 @@ async def test_a_dispatched_run_speaks_on_its_channel(api: Api) -> None:
     _, answer = await api.post("/v1/conversation/dispatch", {**SAID, "channelId": "room"})
     assert answer == {"channelId": "room"}
     kinds: list[str] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async with api.http.post(
             f"{api.sandbox.url}/v1/channel/room/subscribe",
             json={"historyLength": 100},

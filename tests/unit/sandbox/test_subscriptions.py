@@ -30,7 +30,7 @@ async def subscribed(
 
 
 async def next_event(stream: aiohttp.StreamReader) -> Any:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return orjson.loads(await stream.readline())
 
 

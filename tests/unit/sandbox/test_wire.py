@@ -19,7 +19,7 @@ JSONL = {"Accept": "application/jsonl"}
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait until a condition holds; the deadline is generous, because it is only met by a failure."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)

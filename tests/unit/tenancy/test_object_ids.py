@@ -68,20 +68,6 @@ def test_a_deep_body_is_no_danger() -> None:
     assert object_ids.body_ids(body) == frozenset({"b1"})
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b'{"id": "b1", "name": "x"}', ("b1",)),
-        (b'{"id": "d1", "records": [{"id": "r1"}]}', ("d1", "r1")),
-        (b'{"items": [{"id": "a"}, {"id": "b"}]}', ("a", "b")),
-        (b"[]", ()),
-        (b"<html>", ()),
-    ],
-)
-def test_the_ids_of_an_answer(body: bytes, expected: tuple[str, ...]) -> None:
-    assert object_ids.answer_ids(body) == expected
-
-
 PAGE = b'{"items":[{"id":"a"},{"id":"b"},{"name":"no id"}],"cursor":"b"}'
 LINES = b'{"type":"item","data":{"id":"a"}}\n{"type":"item","data":{"id":"b"}}\n{"type":"nop","data":{}}\n'
 

@@ -109,14 +109,23 @@ async def test_no_heartbeat_is_put_into_a_line_that_was_passed_in_parts(kit: Any
         await go_on.wait()
         yield b"\n"
 
+    async def beside() -> AsyncIterator[bytes]:
+        yield TOKEN
+        await go_on.wait()
+
     relayed = relay(slow(), StreamForm.JSONL, RelayOptions(heartbeat_s=0.01, max_line_bytes=10))
     assert await anext(relayed) == b"x" * 50
     following = asyncio.ensure_future(anext(relayed))
-    done, _ = await asyncio.wait((following,), timeout=0.1)
-    assert not done
+    # Another stream, silent for no longer, gets several meanwhile.
+    clock = relay(beside(), StreamForm.JSONL, RelayOptions(heartbeat_s=0.01))
+    assert await anext(clock) == TOKEN
+    for _ in range(5):
+        assert await anext(clock) == b'{"type":"ping","data":{}}\n'
+    assert not following.done()
     go_on.set()
     assert await following == b"\n"
     await relayed.aclose()
+    await clock.aclose()
 
 
 @pytest.mark.parametrize(
