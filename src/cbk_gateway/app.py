@@ -21,6 +21,7 @@ from cbk_gateway.aftercare import Aftercare, started, tenants_changed
 from cbk_gateway.audit import Journal, JournalOptions
 from cbk_gateway.breaks import Breaks
 from cbk_gateway.cache import Cache
+from cbk_gateway.cache.tiers import steady
 from cbk_gateway.data_server import GatewayServer, require_compiled_parser
 from cbk_gateway.errors import Refusal
 from cbk_gateway.hotpath import HotPath
@@ -196,7 +197,8 @@ class Gateway:
         enter(identity.stop)
         await identity.start()
 
-        limiter = Limiter(self.store, assembly.limiter_options(loaded), metrics.limits)
+        # The hot path reads one clock for both, and leases of both must end while the machine sleeps.
+        limiter = Limiter(self.store, assembly.limiter_options(loaded), metrics.limits, steady)
         enter(limiter.stop)
         await limiter.start()
 

@@ -151,7 +151,11 @@ class Exchange:
         """Take up the client's trace; with a tracer, begin the span of this exchange in it."""
         if tracer is not None and self.operation is not None:
             template = self.operation.route.template
-            self._span = tracer.request(self.request.method, template, self._received_trace())
+            # Drawn before the request was parsed, by whoever might have answered it then.
+            drawn = getattr(self.request.protocol, "drawn_trace", None)
+            if drawn is not None:
+                self.request.protocol.drawn_trace = None  # type: ignore[attr-defined] # it has one, then
+            self._span = tracer.request(self.request.method, template, self._received_trace(), drawn=drawn)
             self._trace = self._span.context
             current_trace_id.set(self._trace.trace_id)
         elif "traceparent" in self.request.headers:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.http_writer import HttpVersion11
@@ -158,7 +157,7 @@ class Forwarder:
         if (now >= entry.ends_at or entry.breaks != self._breaks.count) and not self._renew(head, entry, now):
             return False
         parts = self._parts
-        rates = entry.claim.draw(monotonic())
+        rates = entry.claim.draw(now)
         if rates is None:
             given = self._hot_path.queue.take()
             if given is None:

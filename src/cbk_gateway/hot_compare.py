@@ -20,13 +20,13 @@ def says_the_same(entry: HotEntry, standing: Standing, response: web.StreamRespo
     fields = list(response.headers.items())
     rates = rate_lines({name: value for name, value in fields if name in entry.rate_names})
     said = response.headers.get
-    request_id = str(entry.fixed_id or said("X-Request-Id", ""))
+    request_id = entry.fixed_id or said("X-Request-Id", "").encode()
     # Whole seconds may turn over between the two.
     age_s = _near(standing.age_s, said("Age", ""))
     ttl_s = _near(standing.ttl_s, said("Cache-Status", "").rpartition("=")[2])
     first, second, third, last = entry.prepared.render(age_s, ttl_s, said("Date", ""))
     timing = entry.prepared.timing(_total_s(said("Server-Timing", "")))
-    fast = b"".join((first, request_id.encode(), second, rates, third, timing, last))
+    fast = b"".join((first, request_id, second, rates, third, timing, last))
     line = f"HTTP/1.1 {response.status} {response.reason}"
     body = response.body if isinstance(response, web.Response) else None
     return answer_head(line, fields) + (body if isinstance(body, bytes) else b"") == fast

@@ -21,7 +21,6 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from cbk_gateway.busy import BusyProtocol
 from cbk_gateway.errors import (
     HeadersTooLarge,
     InternalError,
@@ -40,6 +39,7 @@ from cbk_gateway.request_head import (
     answer_in_http11,
     too_long,
 )
+from cbk_gateway.resting import RestingProtocol
 from cbk_gateway.shortcut import Shortcut
 from cbk_gateway.telemetry.request_id import new_request_id
 
@@ -75,27 +75,25 @@ class ListenerOptions:
     write_timeout_s: float = 60.0
 
 
-class GatewayProtocol(BusyProtocol):
+class GatewayProtocol(RestingProtocol):
     """One client connection.
 
     Attributes:
+        drawn_trace: The trace id that was drawn for the request being served, before its head was parsed.
         sole_head: The request being served, when it came alone in its read buffer between two messages.
         offered: What the shortcut may keep once that request's answer has gone out.
         expected: What the shortcut would have said to it.
     """
 
     __slots__ = (
-        "_body_left",
         "_farewell_timer",
         "_head_bytes",
         "_head_timer",
-        "_is_reusable",
         "_on_refused",
         "_options",
         "_peer",
-        "_shortcut",
-        "_usual_handler",
         "_write_timer",
+        "drawn_trace",
         "expected",
         "offered",
         "sole_head",
@@ -131,14 +129,8 @@ class GatewayProtocol(BusyProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._farewell_timer: asyncio.TimerHandle | None = None
-        self._shortcut = shortcut
-        self._usual_handler = server.usual_handler
-        # Bytes until the next message begins; None when only the parser knows.
-        self._body_left: int | None = 0
-        self._answered_count = 0
-        self._work = None
-        self._held = b""
-        self._is_reusable = True
+        self._begin_rest(shortcut, server.usual_handler)
+        self.drawn_trace: int | None = None
         self.sole_head: bytes | None = None
         self.offered: Any = None
         self.expected: Any = None
@@ -198,36 +190,13 @@ class GatewayProtocol(BusyProtocol):
         A timer runs from the first byte of a head to its last and is not renewed by further bytes, so a
         client that drips is as late as one that is silent.
         """
-        # Every request read so far has been answered to its last byte. The library's own loop may be a turn
-        # behind; a client that is quicker than that would never be answered here otherwise.
-        if self._answered_count == self._request_count and self._body_left == 0 and self._is_reusable:
-            transport, shortcut = self.transport, self._shortcut
-            # The connection waits between two messages; nothing may be left to send. A server that drains
-            # says so in every answer, by another handler than the usual one.
-            if (
-                shortcut is not None
-                and transport is not None
-                and not self._messages
-                and not self._force_close
-                and not self._close
-                and self._request_handler is self._usual_handler
-                and type(data) is bytes
-                and transport.get_write_buffer_size() == 0
-                and shortcut.answer(data, self)
-            ):
-                if self._head_timer is not None:
-                    self._stop_timer()
-                return
-        if self._work is None:
+        if self._is_resting and self._shortcut.answer(data, self):  # type: ignore[union-attr] # or it would not
+            if self._head_timer is not None:
+                self._stop_timer()
+        elif self._work is None:
             self._watch_boundary(data)
         else:
             self._hold(data)
-
-    def give(self, answer: bytes) -> None:
-        """Write a whole answer of the shortcut. The request was never the library's, so it counts none."""
-        if self.transport is not None:
-            self.transport.write(answer)
-        self._next_keepalive_close_time = self._loop.time() + self._options.keepalive_s
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -238,6 +207,7 @@ class GatewayProtocol(BusyProtocol):
         finished = await super().finish_response(request, resp, start_time)
         self._answered_count += 1
         self._is_reusable = not finished[1] and bool(finished[0].keep_alive)
+        self._look_at_rest()
         if self._body_left is None and self._is_reusable and not self._messages:
             # The beginning of another head may have come along with this request.
             self._start_timer()
@@ -252,10 +222,16 @@ class GatewayProtocol(BusyProtocol):
         return finished
 
     def _is_answered(self, head: bytes) -> bool:
-        return self._shortcut is not None and self._shortcut.answer(head, self)
+        return self._shortcut is not None and self._shortcut.answer_late(head, self)
 
     def _watch_boundary(self, data: bytes) -> None:
         """Parse, and keep count of where messages end, which the parser does not tell."""
+        self._is_resting = False
+        self._parse_counted(data)
+        # The rest of a body may be all that was missing.
+        self._look_at_rest()
+
+    def _parse_counted(self, data: bytes) -> None:
         before, left = self._request_count, self._body_left
         was_idle = not self._request_in_progress and not self._messages
         self._parse(data)
@@ -374,6 +350,7 @@ class GatewayProtocol(BusyProtocol):
                 transport.write_eof()
             self._loop.call_later(LINGER_S, transport.close)
         self._force_close = True
+        self._is_resting = False
         if self._waiter is not None:
             self._waiter.cancel()
 

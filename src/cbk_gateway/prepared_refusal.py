@@ -14,12 +14,18 @@ from typing import Final
 from cbk_gateway.errors import JSON_CONTENT_TYPE, Refusal
 from cbk_gateway.exchange import SERVER
 from cbk_gateway.prepared import Field, field_lines
+from cbk_gateway.telemetry.request_id import ID_LENGTH
 from cbk_gateway.telemetry.timing import ReadyTimings
 
 # Any text of the alphabet of request ids that no message holds.
 _PLACE: Final = "request-id.request-id.request-id"
 
 _TIMINGS: Final = ReadyTimings()
+_SILENT: Final = (b"",) * len(_TIMINGS.ready)
+
+
+Pieces = tuple[bytes, bytes, bytes, bytes]
+"""A refusal of one second: before its id, before its timing, before the id in its body, and after."""
 
 
 class PreparedRefusal:
@@ -35,11 +41,12 @@ class PreparedRefusal:
         status: Its status.
         reason: Its reason word.
         body_bytes: Size of its body without the request id.
+        timings: What it says of the time it took, by microseconds.
     """
 
     __slots__ = (
         "_after_id", "_after_timing", "_before_id", "_body_end", "_body_start", "_shows_timing",
-        "body_bytes", "reason", "status",
+        "body_bytes", "reason", "status", "timings",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +56,7 @@ class PreparedRefusal:
         self.status = refusal.status
         self.reason = refusal.reason
         self._shows_timing = shows_timing
+        self.timings = _TIMINGS.ready if shows_timing else _SILENT
         own = [("Content-Type", JSON_CONTENT_TYPE), *refusal.headers.items()]
         self._before_id = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\n{field_lines(own)}X-Request-Id: ".encode()
@@ -69,10 +77,18 @@ class PreparedRefusal:
             date: The `Date` field and the end of the head, each with its line end.
         """
         name = request_id.encode()
-        timing = _TIMINGS.of(total_s) if self._shows_timing else b""
-        length = b"%d\r\n" % (self.body_bytes + len(name))
-        head = (self._before_id, name, self._after_id, timing, self._after_timing, length, date)
-        return b"".join((*head, self._body_start, name, self._body_end))
+        first, second, third, fourth = self.pieces(date, len(name))
+        return b"".join((first, name, second, self.timing(total_s), third, name, fourth))
+
+    def pieces(self, date: bytes, id_length: int = ID_LENGTH) -> Pieces:
+        """All that stays the same until the date turns over: what stands around id, timing and id again."""
+        length = b"%d\r\n" % (self.body_bytes + id_length)
+        third = self._after_timing + length + date + self._body_start
+        return self._before_id, self._after_id, third, self._body_end
+
+    def timing(self, total_s: float) -> bytes:
+        """What it says of one giving; empty when it says nothing."""
+        return _TIMINGS.of(total_s) if self._shows_timing else b""
 
 
 class DateLine:

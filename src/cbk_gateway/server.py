@@ -18,6 +18,7 @@ from aiohttp import web
 from cbk_gateway.acceptor import Acceptor
 from cbk_gateway.addresses import Network
 from cbk_gateway.data_server import GatewayServer
+from cbk_gateway.listener import GatewayProtocol
 from cbk_gateway.proxy_protocol import Address
 from cbk_gateway.settings.gateway import AdminSettings, ListenSettings
 from cbk_gateway.tls import ServingTls, TlsFiles
@@ -288,6 +289,8 @@ def _answer_last(server: web.Server) -> None:
     for connection in server.connections:
         # Each connection keeps the handler it began with, and the library has no other door for this.
         connection._request_handler = answer_last  # noqa: SLF001
+        if isinstance(connection, GatewayProtocol):
+            connection.take_no_shortcut()
         if connection._current_request is not None:  # noqa: SLF001
             _say_close(connection._current_request)  # noqa: SLF001
 

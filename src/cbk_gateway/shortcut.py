@@ -15,8 +15,16 @@ EntryT_contra = TypeVar("EntryT_contra", contravariant=True)
 class Shortcut(Protocol[EntryT_contra]):
     """Answers requests from their bytes. What it keeps is its own business."""
 
+    def now(self) -> float:
+        """The clock by which answers are timed: seconds that only grow."""
+        ...
+
     def answer(self, head: bytes, connection: GatewayProtocol) -> bool:
-        """Answer the whole of a read buffer of an idle connection; False to have it parsed."""
+        """Answer the whole of a read buffer of a resting connection; False to have it parsed."""
+        ...
+
+    def answer_late(self, head: bytes, connection: GatewayProtocol) -> bool:
+        """Try once more with a request whose answer was awaited; False to have it parsed."""
         ...
 
     def keep(self, head: bytes, entry: EntryT_contra, response: web.StreamResponse) -> None:

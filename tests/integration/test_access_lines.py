@@ -48,3 +48,24 @@ async def test_failures_and_slow_requests_are_logged_whatever_the_sample(tmp_pat
             assert (line["trace_id"], line["tenant"], line["method"]) == (TRACE, "acme", "GET")
         assert lines(stage)[failed]["status"] == 503
         assert lines(stage)[slow]["total_ms"] >= SLOW_S * 1000
+
+
+async def test_what_is_answered_from_its_bytes_has_its_line_too(tmp_path: Path) -> None:
+    logging = {"access": True, "access_sample": 1, "slow_s": SLOW_S, "form": "json"}
+    async with serving(tmp_path, workers=1, logging=logging) as stage:
+        headers, sent = stage.bearer(), {}
+        # More than it takes until the worker's own memory answers.
+        for _ in range(300):
+            async with stage.session.get(f"{stage.url}/api/v1/bot/list", headers=headers) as answer:
+                sent[answer.headers["X-Request-Id"]] = len(await answer.read())
+
+        async def has_all() -> bool:
+            return sent.keys() <= lines(stage).keys()
+
+        await until(has_all)
+        found = [lines(stage)[name] for name in sent]
+    assert len(sent) == 300
+    assert {(one["tenant"], one["method"], one["status"]) for one in found} == {("acme", "GET", 200)}
+    assert [one["sent_bytes"] for one in found] == list(sent.values())
+    assert {one["client"] for one in found} == {"127.0.0.1"}
+    assert sum(one["cache"] == "hit" for one in found) > 200

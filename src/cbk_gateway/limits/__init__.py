@@ -2,7 +2,7 @@
 
 plan.py         which limits count an operation
 limiter.py      the decision put together; the package's face
-claim.py        the decision about a request that comes again and again
+claim.py        the decision about a request that comes again and again; `purse.py`: by one comparison
 decision.py     asked of the store: `admit.lua` by way of `ledger.py`
 outage.py       decided without the store
 bucket.py       the rule in plain Python
@@ -16,6 +16,7 @@ from cbk_gateway.limits.grant import Grant, Usage
 from cbk_gateway.limits.inspection import Filling, LimitsStanding, OpenStanding, QuotaStanding, RateStanding
 from cbk_gateway.limits.limiter import Limiter
 from cbk_gateway.limits.options import LimiterObserver, LimiterOptions, Mode, SilentObserver
+from cbk_gateway.limits.purse import Purse
 from cbk_gateway.limits.usage import UsageReader
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "LimitsStanding",
     "Mode",
     "OpenStanding",
+    "Purse",
     "QuotaStanding",
     "RateStanding",
     "SilentObserver",

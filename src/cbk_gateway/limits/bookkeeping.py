@@ -106,7 +106,7 @@ class Bookkeeping:
             self._keeper = None
         now = self._now()
         for view in self.holding:
-            view.lease_until = now
+            view.expire_lease(now)
         self.arrears.end_all()
         for slot in self.desk.open_slots():
             slot.lose()

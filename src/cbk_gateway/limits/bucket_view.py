@@ -15,6 +15,7 @@ from cbk_gateway.limits.answers import single_rate_headers
 from cbk_gateway.limits.bucket import Draw
 from cbk_gateway.limits.demand import Demand
 from cbk_gateway.limits.plan import BucketRef
+from cbk_gateway.limits.purse import Purse
 from cbk_gateway.parties import StoreFailure
 
 _SLICE_S: Final = 0.125  # a slice is what is asked for, and what flows in, within this time
@@ -25,20 +26,21 @@ _ROOMY_PART: Final = 0.25  # of what is left: so much may lie with a worker for 
 _SPACING_PART: Final = 0.75  # of the time a slice takes to flow in: a drained bucket is not asked more often
 _ROOMY_LEAST: Final = 2.0
 _MOST_BLOCKED: Final = 32
+_LOOK_EVERY_S: Final = 0.01  # leases are sized by what is asked for in a second: so much may be told at once
 MICRO: Final = 1_000_000
 
 
-class BucketView:
+class BucketView(Purse):
     """One bucket as a worker sees it.
 
     Attributes:
         ref: Which bucket.
-        lease: Tokens held, 0 when `lease_until` has passed.
+        lease: Tokens held, 0 when `lease_until` has passed. Made smaller by `spend` and by draws of claims,
+            of which the demand is told later, and then by `look`.
         lease_until: When the lease ends.
         lease_size: Tokens that the lease began with, or that the one that ended last did.
         lease_epoch: Server period it was taken in; -1 when the store knows that it ended.
         given_back: Unspent tokens not yet returned to the store.
-        blocked: Until when a request is refused without asking, by its cost.
         asked: How much this worker is asked for.
         tokens: The store's tokens at `seen_at`; meaningless when `seen_at_us` is -1.
         seen_at_us: Server time of that, microseconds.
@@ -48,14 +50,14 @@ class BucketView:
     """
 
     __slots__ = (
+        "_mark",
         "_share",
         "_share_at",
+        "_unnoted",
         "asked",
-        "blocked",
         "given_back",
         "is_shared",
         "last_refusal",
-        "lease",
         "lease_epoch",
         "lease_size",
         "lease_until",
@@ -68,13 +70,12 @@ class BucketView:
     )
 
     def __init__(self, ref: BucketRef) -> None:
+        super().__init__()
         self.ref = ref
-        self.lease = 0.0
         self.lease_until = 0.0
         self.lease_size = 0.0
         self.lease_epoch = -1
         self.given_back = 0.0
-        self.blocked: dict[float, float] = {}
         self.tokens = ref.rate.burst
         self.seen_at = 0.0
         self.seen_at_us = -1
@@ -85,6 +86,9 @@ class BucketView:
         self.refill: asyncio.Future[None] | None = None
         self._share = 0.0
         self._share_at = 0.0
+        # What the lease would be, had nobody drawn since the demand was told; and draws on earlier leases.
+        self._mark = 0.0
+        self._unnoted = 0.0
 
     @property
     def policy(self) -> str:
@@ -129,18 +133,57 @@ class BucketView:
         """Whether the lease pays for it."""
         return self.lease >= cost and now < self.lease_until
 
+    def spend(self, cost: float) -> None:
+        """Take from the lease for one request of which the demand is told apart (`note`)."""
+        self.lease -= cost
+        self._mark -= cost
+
+    def look(self, now: float, cost: float) -> None:
+        """Tell the demand what was drawn since the last look, and say how far one need not look again.
+
+        Args:
+            now: The limiter's clock.
+            cost: What one of those draws cost.
+        """
+        drawn = self._unnoted + self._mark - self.lease
+        self._mark, self._unnoted = self.lease, 0.0
+        if drawn > 0.0:
+            self.asked.note(drawn, now, cost)
+        rate = self.ref.rate
+        # As `estimate` counts. The bucket only fills up meanwhile; `learn` ends what was said of it.
+        missing = rate.burst - self.tokens - (now - self.seen_at) * rate.per_second
+        self.plenty = missing if missing > 0.0 and not rate.shadow else 0.0
+        self.plenty_until = min(now + _LOOK_EVERY_S, self.lease_until)
+
+    def change_policy(self, ref: BucketRef) -> None:
+        """Go on under another policy: the tokens stay, what was concluded from the old one does not."""
+        self.ref = ref
+        self.blocked.clear()
+        self.plenty_until = 0.0
+
     def end_lease(self) -> None:
         """Put what is left of the lease among what is to be given back."""
-        self.given_back += self.lease
-        self.lease = 0.0
+        self._close_lease(0.0)
+
+    def expire_lease(self, now: float) -> None:
+        """Nothing is drawn on the lease any more; what is left of it is to go back."""
+        self.lease_until = now
+        self.plenty_until = 0.0
 
     def begin_lease(self, tokens: float, until: float, epoch: int) -> None:
         """Hold tokens until then."""
         # Of two that were fetched at a time, one goes back at once.
-        self.given_back += self.lease
-        self.lease = self.lease_size = tokens
+        self._close_lease(tokens)
+        self.lease_size = tokens
         self.lease_until = until
         self.lease_epoch = epoch
+
+    def _close_lease(self, tokens: float) -> None:
+        """Put the lease among what is to be given back, and hold `tokens` instead."""
+        self._unnoted += self._mark - self.lease
+        self.given_back += self.lease
+        self.lease = self._mark = tokens
+        self.plenty_until = 0.0
 
     def take_report(self) -> float:
         """Hand over what a question says is given back; returns how much, should it not arrive."""
@@ -173,6 +216,7 @@ class BucketView:
         self.seen_at_us = now_us
         self.seen_at = now
         self.is_shared = False
+        self.plenty_until = 0.0
 
     def block(self, cost: float, until: float) -> None:
         """Remember a refusal. A greater cost waits longer, so each has a memory of its own."""

@@ -1,8 +1,9 @@
 """What one kind of request draws on, held by a caller who admits the same request again and again.
 
 Admits from the worker's lease and from nothing else, as `Limiter.admit_now` does, without looking anything
-up. Whatever a lease cannot decide (none is held, a refusal, a quota) it leaves to the limiter. A view that
-the desk has forgotten holds no lease and gets none, so an old claim can refuse too often, never too seldom.
+up; its purse says when a comparison does as well. Whatever a lease cannot decide (none is held, a refusal, a
+quota) it leaves to the limiter. A view that the desk has forgotten holds no lease and gets none, so an old
+claim can refuse too often, never too seldom.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Final
 from cbk_gateway.limits.answers import single_rate_pieces
 from cbk_gateway.limits.bucket_view import BucketView
 from cbk_gateway.limits.decision import Request
+from cbk_gateway.limits.purse import Purse, bottomless
 
 _NOTHING: Final = b""
-_NOTE_EVERY_S: Final = 0.01
 
 
 class Claim:
@@ -32,19 +33,22 @@ class Claim:
     Attributes:
         drawn: Requests admitted that no observer was told of yet; whoever tells sets it to 0.
         refused: Likewise, refused.
+        purse: What the caller may draw on without asking, as `purse.py` says.
+        queues: Whoever waits in line, as given; empty where nobody ever waits.
+        full: What `draw` gives when there is plenty.
     """
 
     __slots__ = (
         "_burst",
-        "_full",
-        "_note_at",
+        "_may_wait",
         "_per_second",
         "_pieces",
-        "_queues",
         "_tenant_id",
-        "_unnoted",
         "cost",
         "drawn",
+        "full",
+        "purse",
+        "queues",
         "refused",
         "request",
         "view",
@@ -57,43 +61,41 @@ class Claim:
         request: Request,
         queues: Collection[str] | None = None,
     ) -> None:
-        self._queues = queues
+        self._may_wait = queues is not None
+        self.queues: Collection[str] = queues if queues is not None else ()
         self._tenant_id = request.plan.tenant.id
         self.view = view
         self.cost = cost
         self.request = request
         self.drawn = self.refused = 0
-        # Draws that the demand was not told of yet, and when it is to be.
-        self._unnoted = 0.0
-        self._note_at = 0.0
+        self.purse: Purse = view if view is not None else bottomless()
         # Of a shadow nothing is ever said, as of a bucket that is always full and has no words.
-        self._burst, self._per_second, self._full = -math.inf, 0.0, _NOTHING
+        self._burst, self._per_second, self.full = -math.inf, 0.0, _NOTHING
         self._pieces = ("", "", "", "", "")
         if view is not None and not view.ref.rate.shadow:
             rate = view.ref.rate
             self._burst, self._per_second = rate.burst, rate.per_second
             self._pieces = single_rate_pieces(rate)
-            self._full = self._said(int(rate.burst), 0)
+            self.full = self._said(int(rate.burst), 0)
 
     @property
     def policy(self) -> str:
         """The policy's name; empty when nothing limits."""
         return self.view.policy if self.view is not None else ""
 
-    def refused_s(self, now: float) -> int:
-        """For how many whole seconds to refuse, as the store did a moment ago; 0 when the limiter must tell.
+    def blocked_until(self, now: float) -> float:
+        """Until when to refuse, as the store said a moment ago; 0 when the limiter must tell.
 
-        To be asked after `draw` found nothing.
+        To be asked after `draw` found nothing. The refusal says to come back in whole seconds, rounded up.
         """
-        view = self.view if self._queues is None else None
+        view = None if self._may_wait else self.view
         until = view.blocked.get(self.cost, 0.0) if view is not None else 0.0
-        return max(1, math.ceil(until - now)) if now < until else 0
+        return until if now < until else 0.0
 
-    def note_refused(self, now: float) -> None:
-        """The request was refused as `refused_s` said: it counts among those asked for."""
-        self.refused += 1
+    def note_refused(self, times: int, now: float) -> None:
+        """So many requests were refused as `blocked_until` said: they count among those asked for."""
         if self.view is not None:
-            self.view.note(self.cost, now)
+            self.view.asked.note(times * self.cost, now, self.cost)
 
     def draw(self, now: float) -> bytes | None:
         """Draw for one request.
@@ -105,7 +107,7 @@ class Claim:
             The rate fields of its answer, each with its line end; None when only the limiter can tell, and
             then nothing was drawn.
         """
-        if self._queues and self._tenant_id in self._queues:
+        if self.queues and self._tenant_id in self.queues:
             return None
         view = self.view
         if view is None:
@@ -116,15 +118,12 @@ class Claim:
             return None
         view.lease = lease
         self.drawn += 1
-        self._unnoted += self.cost
-        if now >= self._note_at:
-            # Leases are sized by what is asked for in a second: a hundredth of it may be told at once.
-            view.asked.note(self._unnoted, now, self.cost)
-            self._unnoted, self._note_at = 0.0, now + _NOTE_EVERY_S
+        if now >= view.plenty_until:
+            view.look(now, self.cost)
         # What `BucketView.estimate` says; a lease is held, so the store was seen.
         left = view.tokens + (now - view.seen_at) * self._per_second + lease
         if left >= self._burst:
-            return self._full
+            return self.full
         return self._said(int(left), math.ceil((self._burst - left) / self._per_second))
 
     def _said(self, left: int, reset: int) -> bytes:

@@ -63,7 +63,7 @@ class Views:
             if slot.own >= slot.kept or now >= slot.kept_until:
                 return False
         for view, cost in self.draws:
-            view.lease -= cost
+            view.spend(cost)
         for quota, amount in held:
             quota.lease -= amount
         for slot in self.slots:
@@ -97,8 +97,7 @@ class Desk:
                 self._forget_one()
             return view
         if view.ref.rate is not ref.rate:
-            view.ref = ref
-            view.blocked.clear()
+            view.change_policy(ref)
         self._buckets.move_to_end(ref.key)
         return view
 

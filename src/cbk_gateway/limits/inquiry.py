@@ -160,7 +160,7 @@ class Inquiry:
         asked = {id(pull.view) for group in groups for pull in group.pulls}
         held = tuple((view, cost) for view, cost in self._views.draws if id(view) not in asked)
         for view, cost in held:
-            view.lease -= cost
+            view.spend(cost)
         refill: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         fetching = [view for group in groups for view in group.fetching()]
         for limit in fetching:

@@ -65,6 +65,11 @@ class Limiter:
         self._plans: dict[tuple[str, str, int, bool], tuple[Views, Route]] = {}
 
     @property
+    def now(self) -> Callable[[], float]:
+        """The limiter's clock, for those who draw on claims."""
+        return self._now
+
+    @property
     def mode(self) -> Mode:
         """Whether the store rules, or each worker its share."""
         return self._books.mode

@@ -32,7 +32,7 @@ def decide_locally(request: Request, books: Bookkeeping, now: float) -> Taken:
     for view, cost in request.views.draws:
         view.note(cost, now)
         if view.covers(cost, now):
-            view.lease -= cost
+            view.spend(cost)
             leased.append((view, cost))
             continue
         refusal = _refusal_of(view, cost, books.workers, now)

@@ -64,6 +64,28 @@ def test_an_id_is_time_then_count_then_process() -> None:
     assert ids.make() == "00000000123" + "000001" + "abcdefabcdef"
 
 
+def test_ids_of_a_look_sort_among_those_made_one_by_one() -> None:
+    readings = clock_of(1_000, 2_000, 1_500, 3_000, 3_000)
+    ids = RequestIds(lambda: next(readings))
+    made = [ids.make()]
+    ids.look(10.0)
+    made += [ids.next().decode() for _ in range(600)]
+    made += [ids.make(), ids.next().decode()]
+    ids.look(11.0)
+    made += [ids.next().decode(), ids.make()]
+    assert made == sorted(made)
+    assert len({*made}) == len(made)
+    assert [int(one[:11], 16) for one in (made[0], made[1], made[-1])] == [1_000, 2_000, 3_000]
+    assert {len(one) for one in made} == {29}
+    assert all(is_acceptable(one) for one in made)
+
+
+def test_a_look_lasts_to_the_end_of_its_millisecond() -> None:
+    ids = RequestIds(lambda: 0x123 * MILLISECOND + MILLISECOND // 4)
+    ids.look(50.0)
+    assert ids.until == pytest.approx(50.0 + 0.000_75, abs=1e-9)
+
+
 def test_a_forked_process_makes_ids_of_its_own() -> None:
     ids = RequestIds(lambda: 0)
     before = ids.make()

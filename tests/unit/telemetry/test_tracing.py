@@ -107,3 +107,31 @@ def test_a_trace_the_client_does_not_record_is_not_recorded() -> None:
     request.end(200)
     tracer.close()
     assert exporter.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize(("sample", "wanted"), [(0.0, 0), (0.5, None), (1.0, 200)])
+def test_what_is_drawn_beforehand_is_recorded_if_the_sampler_says_so(
+    sample: float, wanted: int | None
+) -> None:
+    tracer, exporter = traced(TracingOptions(is_enabled=True, sample=sample))
+    ids = [tracer.draw() for _ in range(200)]
+    for one in ids:
+        span = tracer.request("GET", "/bot/list", drawn=one)
+        assert span.context.trace_id == f"{one:032x}"
+        assert span.context.is_sampled is tracer.records(one)
+        span.end(200)
+    tracer.close()
+    recorded = {span.context.trace_id for span in exporter.get_finished_spans()}
+    assert recorded == {one for one in ids if tracer.records(one)}
+    assert len(recorded) == wanted or (wanted is None and 20 < len(recorded) < 180)
+
+
+def test_a_drawn_trace_gives_way_to_the_clients_and_is_used_once() -> None:
+    tracer, _ = traced()
+    drawn = tracer.draw()
+    received = TraceContext(TRACE, SPAN, is_sampled=True)
+    assert tracer.request("GET", "/", received, drawn=drawn).context.trace_id == TRACE
+    assert tracer.request("GET", "/").context.trace_id != f"{drawn:032x}"
+    assert tracer.request("GET", "/", drawn=drawn).context.trace_id == f"{drawn:032x}"
+    assert tracer.request("GET", "/").context.trace_id != f"{drawn:032x}"
+    tracer.close()
