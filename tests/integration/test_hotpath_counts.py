@@ -95,10 +95,11 @@ async def test_every_refusal_of_a_rate_is_counted_once_and_in_the_demand(
     async with running(
         tmp_path, valkey_url, tenants=(tenant("acme", limits=slow),), listen={"hot_path": "on"}
     ) as stage:
-        head, quick = head_of(stage.token()), 0
+        head, quick, demand = head_of(stage.token()), 0, 0.0
         async with wire(stage) as one, asyncio.timeout(20):
             answers = []
-            while quick < 50:
+            # Many are asked for in a second, nearly all were refused; the demand hears of them in lots.
+            while quick < 50 or demand <= 20:
                 answers += await statuses(one, head, 100)
                 entry = hot(stage)._entries.find(head)
                 quick += entry.refused_quick if entry is not None else 0
@@ -106,9 +107,8 @@ async def test_every_refusal_of_a_rate_is_counted_once_and_in_the_demand(
                 assert counted(stage, "limit_decisions_total", "rate") == answered
                 assert counted(stage, "refusals_total", "429") == answered
                 assert counted(stage, "requests_total", "429") == answered
-        # Many are asked for in a second, nearly all of which were refused.
-        (view,) = stage.gateway.parts.limiter._books.desk.buckets()
-        assert view.asked.per_second > 20
+                (view,) = stage.gateway.parts.limiter._books.desk.buckets()
+                demand = view.asked.per_second
         assert counted(stage, "limit_decisions_total", "admitted") == answers.count(200)
 
 
