@@ -35,20 +35,21 @@ class BusyProtocol(RequestHandler):
         self._work = work
         self._request_count += 1
         self._request_in_progress = True
-        if self._manager is not None:
-            self._manager.requests_count += 1
 
     def give_awaited(self, answer: bytes) -> None:
         """Write the answer that was awaited, and go on with what the client has sent since."""
         self._answered_count += 1
-        transport, closes = self.transport, self._force_close or self._close
+        transport = self.transport
         if transport is not None:
             transport.write(answer)
-        self._end_work()
+        self._work = None
+        self._request_in_progress = False
+        if self._handler_waiter is not None:
+            self._end_work()
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if closes:
+        if self._force_close or self._close:
             self.force_close()
-        else:
+        elif self._held:
             self._take_up()
 
     def retry(self, head: bytes) -> None:
@@ -103,8 +104,6 @@ class BusyProtocol(RequestHandler):
 
     def _give_up_work(self) -> None:
         self._request_count -= 1
-        if self._manager is not None:
-            self._manager.requests_count -= 1
         self._end_work()
 
     def _end_work(self) -> None:

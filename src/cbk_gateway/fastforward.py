@@ -16,8 +16,9 @@ client that leaves ends the call.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
+from time import monotonic
+from time import time as wall_time
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.http_writer import HttpVersion11
@@ -34,60 +35,52 @@ from cbk_gateway.prepared import rate_lines
 from cbk_gateway.prepared_refusal import DateLine, PreparedRefusal
 from cbk_gateway.telemetry import AccessEntry
 from cbk_gateway.telemetry.request_id import new_request_id
-from cbk_gateway.telemetry.traceparent import new_traceparent
+from cbk_gateway.telemetry.traceparent import more_traceparents, ready_traceparents
 from cbk_gateway.tenancy.rotation import Which
-from cbk_gateway.upstream import MAX_SWIFT_BYTES, Answer, Known, Swift, UpstreamFault
+from cbk_gateway.upstream import MAX_SWIFT_BYTES, Answer, Swift, UpstreamFault
 
 if TYPE_CHECKING:
     from cbk_gateway.hotpath import HotPath
+    from cbk_gateway.telemetry.forwarded import ForwardedCells
 
 MAX_ENTRIES: Final = 4096
 _LOOK_EVERY_S: Final = 1.0
 _AVOID_S: Final = 60.0
+_CURRENT: Final = Which.CURRENT
 _SERVER_LINE: Final = f"\r\nServer: {SERVER}\r\n".encode()
 # With one of these, two requests of the same bytes would not be forwarded alike.
 _OWN_WORDS: Final = frozenset({"x-request-id", "traceparent", "tracestate"})
 
 
-class Forwarding:
+class Forwarding(Swift):
     """One request under way; told by the upstream of its answer and by the connection of its client's end."""
 
-    __slots__ = ("connection", "entry", "forwarder", "head", "rates", "request_id", "started", "swift")
+    __slots__ = ("client", "entry", "forwarder", "head", "id_octets", "rates", "request_id", "started")
 
     def __init__(  # noqa: PLR0917 - all of it is of one request
         self,
         forwarder: Forwarder,
         entry: ForwardEntry,
         head: bytes,
-        connection: GatewayProtocol,
-        request_id: str,
+        client: GatewayProtocol,
         rates: bytes,
+        started: float,
     ) -> None:
+        # What the base class sets; calling it would cost more than all of this.
+        self.lane = entry.lane
+        self._head, self._is_over = None, False
         self.forwarder = forwarder
         self.entry = entry
         self.head = head
-        self.connection = connection
-        self.request_id = request_id
+        self.client = client
         self.rates = rates
-        self.started = time.perf_counter()
-        self.swift: Swift | None = None
-
-    @property
-    def known(self) -> Known | None:
-        """The upstream's head that came last."""
-        return self.entry.known
-
-    @known.setter
-    def known(self, known: Known | None) -> None:
-        self.entry.known = known
+        self.started = started
+        self.request_id = request_id = new_request_id()
+        self.id_octets = request_id.encode()
 
     def answered(self, status: int, fields: Fields, body: bytes, upstream_s: float) -> None:
         """A whole answer."""
-        lines = self.entry.lines_of(status, fields)
-        if lines is None:
-            self.unusual()
-        else:
-            self.forwarder.give(self, status, lines, body, upstream_s)
+        self.forwarder.give(self, status, fields, body, upstream_s)
 
     def unusual(self) -> None:
         """An answer for the full path, which asks for it anew; the next ones will probably be so too."""
@@ -103,8 +96,7 @@ class Forwarding:
 
     def leave(self) -> None:
         """The client has left."""
-        if self.swift is not None:
-            self.swift.leave()
+        self.abandon()
         self.forwarder.left(self)
 
 
@@ -118,8 +110,15 @@ class Forwarder:
         self._avoided: OrderedDict[int, float] = OrderedDict()
         self._breaks = parts.breaks
         self._now = parts.cache.now
+        self._shedding = parts.shedding
+        self._access = parts.access
+        self._report = parts.credentials.report
+        self._send_now = parts.upstream.send_now
+        self._in_flight = parts.metrics.in_flight
+        self._forwarded = parts.metrics.forwarded
         parts.metrics.before_scrape(self._tell_all)
         self._date = DateLine()
+        self._date_line, self._date_ends_at = b"", 0.0
         self.served = 0
 
     def __len__(self) -> int:
@@ -151,28 +150,34 @@ class Forwarder:
     def answer(self, head: bytes, connection: GatewayProtocol) -> bool:
         """Forward a request of an idle connection, if it is a repeated one. Once per read buffer."""
         entry = self._entries.get(head)
-        if entry is None or self._parts.shedding.refused:
+        if entry is None or self._shedding.refused:
             return False
-        now = self._now()
+        started, now = monotonic(), self._now()
         if (now >= entry.ends_at or entry.breaks != self._breaks.count) and not self._renew(head, entry, now):
             return False
-        parts = self._parts
-        rates = entry.claim.draw(now)
+        claim = entry.claim
+        purse = claim.purse
+        lease = purse.lease - claim.cost
+        rates: bytes | None
+        if lease >= purse.plenty and now < purse.plenty_until and not claim.queues:
+            purse.lease = lease
+            claim.drawn += 1
+            rates = claim.full
+        else:
+            rates = claim.draw(now)
         if rates is None:
             given = self._hot_path.queue.take()
             if given is None:
                 return self._hot_path.queue.wait(entry.claim, head, connection, now)
             entry.claim.drawn += 1
             rates = rate_lines(given.headers)
-        request_id = new_request_id()
-        ids = (request_id.encode(), new_traceparent().encode())
-        request = b"".join((entry.before_id, ids[0], entry.between, ids[1], entry.after))
-        work = Forwarding(self, entry, head, connection, request_id, rates)
-        work.swift = parts.upstream.send_now(entry.call, request, work)
-        if work.swift is None:
-            parts.limiter.give_back(entry.claim)
+        work = Forwarding(self, entry, head, connection, rates, started)
+        trace = (ready_traceparents or more_traceparents()).pop()
+        request = b"".join((entry.before_id, work.id_octets, entry.between, trace, entry.after))
+        if not self._send_now(work, request):
+            self._parts.limiter.give_back(entry.claim)
             return False
-        parts.metrics.request_started()
+        self._in_flight.value += 1
         connection.await_answer(work)
         return True
 
@@ -187,59 +192,71 @@ class Forwarder:
         self.forget(head)
         return False
 
-    def give(self, work: Forwarding, status: int, lines: bytes, body: bytes, upstream_s: float) -> None:
+    def give(self, work: Forwarding, status: int, fields: Fields, body: bytes, upstream_s: float) -> None:
         """Write an answer, and count it."""
-        entry, parts = work.entry, self._parts
-        total_s = time.perf_counter() - work.started
-        if parts.shows_timing:
-            own_s = total_s - upstream_s
-            timing = (
-                f"Server-Timing: total;dur={total_s * 1000:.3f}, upstream;dur={upstream_s * 1000:.3f}, "
-                f"gateway;dur={own_s * 1000 if own_s > 0 else 0.0:.3f}{entry.timing_end}"
-            ).encode()
-        else:
-            timing = b""
-        date = b"\r\n" if entry.has_date else self._date.at(time.time())
-        request_id = work.request_id
-        pieces = (lines, request_id.encode(), _SERVER_LINE, work.rates, entry.cache_lines, timing)
-        parts.metrics.request_ended()
-        work.connection.give_awaited(b"".join((*pieces, entry.cors_lines, date, body)))
+        entry = work.entry
+        # An answer that was recognised comes with the very fields of the one before.
+        lines = entry.known_lines if fields is entry.known_fields else entry.lines_of(status, fields)
+        if lines is None:
+            work.unusual()
+            return
+        now = monotonic()
+        total_s = now - work.started
+        if now >= self._date_ends_at:
+            self._turn_date(now)
+        date = b"\r\n" if entry.has_date else self._date_line
+        said = entry.said_after_rates
+        if entry.shows_timing:
+            said %= (total_s * 1000.0, upstream_s * 1000.0, (total_s - upstream_s) * 1000.0)
+        self._in_flight.value -= 1
+        work.client.give_awaited(
+            b"".join((lines, work.id_octets, _SERVER_LINE, work.rates, said, date, body))
+        )
         self.served += 1
         entry.count += 1
         entry.sent_bytes += len(body)
-        cells = entry.cells
-        if status != 200:
-            operation = entry.operation
-            cells = parts.metrics.bind_request(
-                entry.tenant.id,
-                operation.resource,
-                operation.action,
-                status,
-                entry.cache_label,
-                operation.effect,
-            )
-        cells.observe(total_s, upstream_s, request_id)
-        parts.metrics.upstream.answered(entry.operation.route.cost_class, status, upstream_s, 1)
-        parts.credentials.report(entry.tenant, Which.CURRENT, status, entry.operation)
-        if parts.access is not None and parts.access.wants(status, total_s):
+        cells = entry.cells if status == 200 else self._cells_of(entry, status)
+        self._forwarded.note(cells, total_s, upstream_s, work.request_id)
+        self._report(entry.tenant, _CURRENT, status, entry.operation)
+        if self._access is not None and self._access.wants(status, total_s):
             self._write_line(work, status, total_s, upstream_s, len(body))
+
+    def _turn_date(self, now: float) -> None:
+        """Set the date until the next second begins; `now` is of the steady clock."""
+        wall = wall_time()
+        self._date_line = self._date.at(wall)
+        self._date_ends_at = now + 1.0 - wall % 1.0
+
+    def _cells_of(self, entry: ForwardEntry, status: int) -> ForwardedCells:
+        """The series of an entry's answers of this status."""
+        operation, metrics = entry.operation, self._parts.metrics
+        requests = metrics.bind_request(
+            entry.tenant.id,
+            operation.resource,
+            operation.action,
+            status,
+            entry.cache_label,
+            operation.effect,
+        )
+        answers = metrics.upstream.bind_answers(operation.route.cost_class, status)
+        return metrics.forwarded.bind(requests, answers)
 
     def step_back(self, work: Forwarding) -> None:
         """Let the full path serve the request; nothing of it has been counted yet."""
         self._parts.limiter.give_back(work.entry.claim)
         self._parts.metrics.request_ended()
-        work.connection.resume(work.head)
+        work.client.resume(work.head)
 
     def refuse(self, work: Forwarding, refusal: Refusal) -> None:
         """Give a refusal as the full path would."""
         entry, metrics = work.entry, self._parts.metrics
-        total_s = time.perf_counter() - work.started
+        total_s = monotonic() - work.started
         metrics.request_ended()
         entry.count += 1
         prepared = PreparedRefusal(
             refusal, work.rates, entry.origin_fields, shows_timing=self._parts.shows_timing
         )
-        work.connection.give_awaited(prepared.answer(work.request_id, total_s, self._date.at(time.time())))
+        work.client.give_awaited(prepared.answer(work.request_id, total_s, self._date.at(wall_time())))
         metrics.refusal(refusal.reason, refusal.status, entry.tenant.id)
         self._count_other(work, refusal.status, total_s, prepared.body_bytes)
 
@@ -247,7 +264,7 @@ class Forwarder:
         """The client has left before the answer."""
         self._parts.metrics.request_ended()
         work.entry.count += 1
-        self._count_other(work, CLIENT_GONE, time.perf_counter() - work.started, 0)
+        self._count_other(work, CLIENT_GONE, monotonic() - work.started, 0)
 
     def _count_other(self, work: Forwarding, status: int, total_s: float, sent_bytes: int) -> None:
         """Count a request that ended otherwise than by the answer it was made for."""
@@ -300,7 +317,7 @@ class Forwarder:
                 upstream_s=upstream_s,
                 tenant=entry.tenant.id,
                 cache=entry.cache_label,
-                client=address_of(work.connection.peername, entry.hops, parts.trusted_proxies),
+                client=address_of(work.client.peername, entry.hops, parts.trusted_proxies),
                 sent_bytes=sent_bytes,
             )
         )
@@ -340,12 +357,11 @@ class Forwarder:
         pieces = pieces_of(parts.upstream.head_of(call), x.request_id, x.trace.header())
         if claim is None or pieces is None:
             return
-        entry = ForwardEntry(x, x.principal, tenant, call, pieces, claim)
+        lane = parts.upstream.lane(call)
+        entry = ForwardEntry(x, x.principal, tenant, lane, pieces, claim, shows_timing=parts.shows_timing)
         entry.passed = passed
         entry.token_name = parts.identity.name_of(headers.getall("Authorization", ()))
-        entry.cells = parts.metrics.bind_request(
-            tenant.id, operation.resource, operation.action, 200, x.cache_label, operation.effect
-        )
+        entry.cells = self._cells_of(entry, 200)
         connection.offered = entry
 
     def keep(self, head: bytes, entry: ForwardEntry) -> None:

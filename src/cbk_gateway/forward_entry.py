@@ -5,6 +5,7 @@ Bytes and texts only. When an entry is made and when it may be used is `fastforw
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -13,11 +14,11 @@ from cbk_gateway.exchange import Exchange
 from cbk_gateway.limits import Claim
 from cbk_gateway.operation import Operation
 from cbk_gateway.parties import Principal, Tenant
-from cbk_gateway.prepared import field_lines
-from cbk_gateway.upstream import Call, Known, answer_headers
+from cbk_gateway.prepared import Field, field_lines
+from cbk_gateway.upstream import Lane, answer_headers
 
 if TYPE_CHECKING:
-    from cbk_gateway.telemetry.traffic import RequestCells
+    from cbk_gateway.telemetry.forwarded import ForwardedCells
 
 _OURS: Final = frozenset(
     {
@@ -36,44 +37,46 @@ class ForwardEntry:
     """One repeated request: who sent it, what goes upstream for it, what surrounds its answer."""
 
     __slots__ = (
-        "after", "before_id", "between", "breaks", "cache_label", "cache_lines", "call", "cells", "claim",
-        "cors_lines", "count", "ends_at", "has_date", "hops", "known", "known_fields", "known_lines",
-        "known_status", "operation", "origin_fields", "passed", "principal", "sent_bytes", "tenant",
-        "timing_end", "token_name",
+        "after", "before_id", "between", "breaks", "cache_label", "cells", "claim", "count", "ends_at",
+        "has_date", "hops", "known_fields", "known_lines", "known_status", "lane", "operation",
+        "origin_fields", "passed", "principal", "said_after_rates", "sent_bytes", "shows_timing", "tenant",
+        "token_name",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - made in one place, from what that place has found
-        self, x: Exchange, principal: Principal, tenant: Tenant, call: Call, pieces: Pieces, claim: Claim
+        self,
+        x: Exchange,
+        principal: Principal,
+        tenant: Tenant,
+        lane: Lane,
+        pieces: Pieces,
+        claim: Claim,
+        *,
+        shows_timing: bool,
     ) -> None:
-        self.operation: Operation = call.operation
+        self.operation: Operation = lane.call.operation
         self.principal = principal
         self.tenant = tenant
-        self.call = call
+        self.lane = lane
         self.before_id, self.between, self.after = pieces
         self.claim = claim
         self.cache_label = x.cache_label
-        said = "" if x.cache_status is None else f"Cache-Status: {x.cache_status}\r\n"
-        self.cache_lines = said.encode()
-        origins = cors.granted(tenant.allowed_origins, x.header("Origin"))
-        self.origin_fields = origins
-        self.cors_lines = field_lines(origins).encode()
+        self.origin_fields = cors.granted(tenant.allowed_origins, x.header("Origin"))
+        self.shows_timing = shows_timing
+        self.said_after_rates = _said_after_rates(x, self.origin_fields, shows_timing=shows_timing)
         self.hops = tuple(x.request.headers.getall("X-Forwarded-For", ()))
         self.passed = ""
         self.token_name = b""
-        self.cells: RequestCells
+        self.cells: ForwardedCells
         # Until when, and since which count of breaks, caller and rights were found to hold.
         self.ends_at = 0.0
         self.breaks = -1
         # The fields that came last, and the lines they make: upstreams repeat themselves.
-        self.known: Known | None = None
         self.known_status = 0
         self.known_fields: Fields = []
         self.known_lines = b""
         # Whether the upstream's own date is among them, which then stands.
         self.has_date = False
-        # As `server_timing` ends.
-        label = x.cache_label
-        self.timing_end = "\r\n" if label == "none" else f", cache;desc={label}\r\n"
         # Givings that were not told to the metrics yet.
         self.count = 0
         self.sent_bytes = 0
@@ -99,6 +102,17 @@ class ForwardEntry:
         self.known_fields, self.known_lines = fields, f"{text}X-Request-Id: ".encode()
         self.has_date = "date" in names
         return self.known_lines
+
+
+def _said_after_rates(x: Exchange, origin_fields: Iterable[Field], *, shows_timing: bool) -> bytes:
+    """The fields between those of the rates and the date; with `server_timing`, for `%` and milliseconds."""
+    cache = "" if x.cache_status is None else f"Cache-Status: {x.cache_status}\r\n"
+    origins = field_lines(origin_fields)
+    if not shows_timing:
+        return f"{cache}{origins}".encode()
+    label = "" if x.cache_label == "none" else f", cache;desc={x.cache_label}"
+    timing = f"Server-Timing: total;dur=%.3f, upstream;dur=%.3f, gateway;dur=%.3f{label}\r\n"
+    return f"{cache.replace('%', '%%')}{timing}{origins.replace('%', '%%')}".encode()
 
 
 def pieces_of(request: bytes, request_id: str, trace: str) -> Pieces | None:

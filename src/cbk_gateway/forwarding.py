@@ -68,26 +68,19 @@ async def send(parts: Parts, x: Exchange, body: TakenBody | None, *, accept: str
     """
     operation, _, tenant = settled(x)
     credential = parts.credentials.credential_for(tenant, operation)
-    answer = await _send_with(parts, x, body, credential, accept=accept)
+    fields = x.request.headers.items()
+    answer = await _send_fields(parts, x, operation, body, credential, fields=fields, accept=accept)
     other = parts.credentials.report(tenant, credential.which, answer.status, operation)
     if other is not None:
         # A key in rotation was refused: the tenant's other key answers instead, for safe reads only.
         answer.abort()
-        answer = await _send_with(parts, x, body, other, accept=accept)
+        answer = await _send_fields(parts, x, operation, body, other, fields=fields, accept=accept)
         parts.credentials.report(tenant, other.which, answer.status)
     refusal = parts.credentials.refusal(tenant, answer.status, operation)
     if refusal is not None:
         answer.abort()
         raise refusal
     return answer
-
-
-async def _send_with(
-    parts: Parts, x: Exchange, body: TakenBody | None, credential: Credential, *, accept: str | None
-) -> Answer:
-    operation, _, _ = settled(x)
-    fields = x.request.headers.items()
-    return await _send_fields(parts, x, operation, body, credential, fields=fields, accept=accept)
 
 
 async def look(parts: Parts, x: Exchange, view: Operation) -> Answer:

@@ -168,7 +168,9 @@ class BreakingRelay:
                     plan = self.plans.pop(passed.request_id, None) or self.plans.pop(passed.target, None)
                 self._pass(sock, sandbox, passed, plan)
                 served += 1
-                if plan is not None:
+                # Silence behind a whole answer cannot be told from waiting for the next request,
+                # and must not swallow that.
+                if plan is not None and not (plan.how is How.STALL and passed.is_returned):
                     _break(sock, plan.how)
                     return
 

@@ -9,7 +9,8 @@ Exposition and merging stand in `snapshot.py` and `exposition.py`.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Container, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -18,6 +19,9 @@ from cbk_gateway.telemetry.spec import MetricSpec
 
 _MOST_BINDINGS: Final = 65_536
 """Label tuples remembered per instrument; beyond it they are looked up afresh, so memory is bounded."""
+
+_FEW: Final = 8
+"""Fewer values than this are counted one by one."""
 
 Exemplar = tuple[str, float]
 """A request id and the value it was seen with."""
@@ -51,12 +55,37 @@ class HistogramCell:
         if exemplar_id is not None:
             self.exemplars[place] = (exemplar_id, value)
 
+    def observe_all(self, values: Sequence[float], exemplar_ids: Sequence[str] | None = None) -> None:
+        """Count several values, the newest last, as `observe` would one after the other."""
+        if len(values) < _FEW:
+            for place, value in enumerate(values):
+                self.observe(value, exemplar_ids[place] if exemplar_ids is not None else None)
+            return
+        ordered, newest_first, below = sorted(values), values[::-1], 0
+        for place, bound in enumerate((*self.bounds, math.inf)):
+            upto = bisect_right(ordered, bound, below)
+            if upto > below:
+                self.counts[place] += upto - below
+                if exemplar_ids is not None:
+                    newest = _place_of_first(ordered[below:upto], newest_first)
+                    self.exemplars[place] = (exemplar_ids[-1 - newest], newest_first[newest])
+                below = upto
+        self.total += sum(ordered)
+
     def observe_first(self, count: int, total: float, exemplar_id: str | None = None) -> None:
         """Count values that all lie in the first bucket, `total` being their sum."""
         self.counts[0] += count
         self.total += total
         if exemplar_id is not None:
             self.exemplars[0] = (exemplar_id, total / count)
+
+
+def _place_of_first(some: Sequence[float], values: Sequence[float]) -> int:
+    """Where the first of some of the values stands: of those, in order, between two bounds."""
+    if len(some) < _FEW:
+        return min(map(values.index, some))
+    least, most = some[0], some[-1]
+    return next(place for place, value in enumerate(values) if least <= value <= most)
 
 
 Cell = TypeVar("Cell", ValueCell, HistogramCell)

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from cbk_gateway.telemetry.caller_events import IdentityEvents, TenancyEvents
 from cbk_gateway.telemetry.exposition import expose, registry_of
+from cbk_gateway.telemetry.forwarded import ForwardedAnswers
 from cbk_gateway.telemetry.instrument_set import InstrumentSet
 from cbk_gateway.telemetry.labels import LabelRules
 from cbk_gateway.telemetry.observers import (
@@ -40,6 +41,7 @@ class Metrics(TrafficMetrics):
     Attributes:
         limits, cache, audit, upstream, store, identity, tenancy: The observers to plug into these packages.
         runtime: The events of the process itself.
+        forwarded: Repeated requests that the upstream answered, counted in batches.
         registry: A registry that holds these metrics alone.
     """
 
@@ -64,6 +66,7 @@ class Metrics(TrafficMetrics):
         self.identity = IdentityEvents(made)
         self.tenancy = TenancyEvents(made)
         self.runtime = ProcessEvents(made, worker)
+        self.forwarded = ForwardedAnswers()
         self._made = made
         self._readings: list[Callable[[], None]] = []
         self.registry: CollectorRegistry = registry_of(self.families)
@@ -74,6 +77,7 @@ class Metrics(TrafficMetrics):
 
     def families(self) -> Families:
         """All series now, after the readings."""
+        self.forwarded.fold()
         for reading in self._readings:
             reading()
         return self._made.families()

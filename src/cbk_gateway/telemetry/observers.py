@@ -10,10 +10,11 @@ before a scrape; those methods stand at the end of a class.
 from __future__ import annotations
 
 import threading
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Final
 
 from cbk_gateway.telemetry.instrument_set import InstrumentSet
+from cbk_gateway.telemetry.instruments import HistogramCell, ValueCell
 
 _BREAKER_STATES: Final = {"closed": 0, "half_open": 1}
 
@@ -235,6 +236,41 @@ class JournalEvents:
                 self._sync_age.set(last_sync_age_s)
 
 
+class AnswerCells:
+    """The series that the upstream's answers of one kind move.
+
+    Attributes:
+        first_byte: How long their heads took.
+        reachable: Whether the upstream answers at all.
+    """
+
+    __slots__ = ("_attempts", "_count", "first_byte", "reachable")
+
+    def __init__(
+        self, count: ValueCell, attempts: ValueCell, first_byte: HistogramCell, reachable: ValueCell
+    ) -> None:
+        self._count = count
+        self._attempts = attempts
+        self.first_byte = first_byte
+        self.reachable = reachable
+
+    def observe(self, first_byte_s: float, attempts: int) -> None:
+        """Count one answer."""
+        self.reachable.value = 1
+        self._count.value += 1
+        self._attempts.value += attempts
+        self.first_byte.observe(first_byte_s)
+
+    def count(self, times: int) -> None:
+        """Count answers that came at the first attempt; that the upstream is there was told before."""
+        self._count.value += times
+        self._attempts.value += times
+
+    def spread(self, first_bytes_s: Sequence[float]) -> None:
+        """Spread the times of such answers, the newest last."""
+        self.first_byte.observe_all(first_bytes_s)
+
+
 class UpstreamEvents:
     """How the upstream answers and how it is reached."""
 
@@ -254,6 +290,7 @@ class UpstreamEvents:
         self._endings = made.counter("upstream_stream_endings_total")
         self._shield = made.counter("upstream_shield_decisions_total")
         self._reachable = made.gauge("upstream_reachable")
+        self._kinds: dict[tuple[str, int], AnswerCells] = {}
 
     def connection_opened(self, connect_s: float) -> None:
         """A connection is ready, TLS included."""
@@ -271,10 +308,19 @@ class UpstreamEvents:
 
     def answered(self, cost_class: str, status: int, first_byte_s: float, attempts: int) -> None:
         """The head of an answer arrived."""
-        self._reachable.set(1)
-        self._answers.add((cost_class, status))
-        self._first_byte.observe(first_byte_s, (cost_class,))
-        self._attempts.add((), attempts)
+        self.bind_answers(cost_class, status).observe(first_byte_s, attempts)
+
+    def bind_answers(self, cost_class: str, status: int) -> AnswerCells:
+        """The cells of such answers, for callers that keep them; there are not many statuses."""
+        cells = self._kinds.get((cost_class, status))
+        if cells is None:
+            cells = self._kinds[cost_class, status] = AnswerCells(
+                self._answers.bind(cost_class, status),
+                self._attempts.bind(),
+                self._first_byte.bind(cost_class),
+                self._reachable.bind(),
+            )
+        return cells
 
     def faulted(self, cost_class: str, cause: str, outcome: str, attempts: int) -> None:
         """A call ended without an answer."""

@@ -5,6 +5,8 @@ They have the shapes of `instruments.py`, so that callers need not know; every e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cbk_gateway.telemetry.instruments import Counter, Gauge, Histogram, HistogramCell, ValueCell
 from cbk_gateway.telemetry.labels import LabelRules
 from cbk_gateway.telemetry.spec import MetricSpec
@@ -16,6 +18,9 @@ class SilentHistogramCell(HistogramCell):
     __slots__ = ()
 
     def observe(self, value: float, exemplar_id: str | None = None) -> None:
+        """Nothing."""
+
+    def observe_all(self, values: Sequence[float], exemplar_ids: Sequence[str] | None = None) -> None:
         """Nothing."""
 
     def observe_first(self, count: int, total: float, exemplar_id: str | None = None) -> None:

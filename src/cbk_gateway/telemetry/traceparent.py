@@ -5,16 +5,20 @@ Pure: texts in, values out, randomness as an argument. Spans stand in `tracing.p
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import getrandbits
+from struct import iter_unpack
 from typing import Final
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 _LONGEST_STATE: Final = 512  # section 3.3.1.5 asks for at least this much to be passed on
 _SAMPLED: Final = 0x01
+_UNSAMPLED: Final = b"00-%b-%b-00"
+_AT_ONCE: Final = 64
 
 current_trace_id: Final[ContextVar[str | None]] = ContextVar("cbk_gateway_trace_id", default=None)
 """The trace of the request being served in this task; log lines show it."""
@@ -80,10 +84,21 @@ def new_span_id(draw: Callable[[int], str] = _random_hex) -> str:
             return span_id
 
 
-def new_traceparent() -> str:
-    """The header of a new, unsampled trace; as `new_trace`, for callers who need no more than the text."""
-    # Of 2**128 numbers the one that is not allowed does not come up.
-    return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-00"
+ready_traceparents: Final[list[bytes]] = []
+"""Headers of new, unsampled traces, made in advance; to be popped. When it is empty, `more_traceparents`."""
+
+# Two processes must not use the same ones.
+os.register_at_fork(after_in_child=ready_traceparents.clear)
+
+
+def more_traceparents() -> list[bytes]:
+    """Make more of them; `ready_traceparents` itself."""
+    text = _random_hex(_AT_ONCE * 24)
+    while "0" * 16 in text:
+        # One of them might be all zeros.
+        text = _random_hex(_AT_ONCE * 24)
+    ready_traceparents.extend(map(_UNSAMPLED.__mod__, iter_unpack("32s16s", text.encode())))
+    return ready_traceparents
 
 
 def new_trace(*, is_sampled: bool, draw: Callable[[int], str] = _random_hex) -> TraceContext:

@@ -6,6 +6,8 @@ costs one dictionary look-up and a few additions. Callers who keep the `RequestC
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import sub
 from typing import Final
 
 from cbk_gateway.telemetry.buckets import LATENCY, OVERHEAD
@@ -43,6 +45,26 @@ class RequestCells:
             self._upstream.observe(upstream_s, request_id)
             self._gateway.observe(total_s - upstream_s if total_s > upstream_s else 0.0)
 
+    @property
+    def histograms(self) -> tuple[HistogramCell, HistogramCell, HistogramCell]:
+        """Those that `spread` moves."""
+        return self._total, self._upstream, self._gateway
+
+    def count(self, times: int) -> None:
+        """Count requests whose times are for `spread`."""
+        self._count.value += times
+
+    def spread(
+        self, totals_s: Sequence[float], upstreams_s: Sequence[float], request_ids: Sequence[str]
+    ) -> None:
+        """Spread the times of requests that the upstream answered, the newest last.
+
+        What the upstream took is part of the total.
+        """
+        self._total.observe_all(totals_s, request_ids)
+        self._upstream.observe_all(upstreams_s, request_ids)
+        self._gateway.observe_all(list(map(sub, totals_s, upstreams_s)))
+
     def observe_quick(self, count: int, total_s: float, request_id: str | None = None) -> None:
         """Count requests answered within `QUICK_S` each, without the upstream; `total_s` is their sum."""
         self._count.value += count
@@ -51,7 +73,11 @@ class RequestCells:
 
 
 class TrafficMetrics:
-    """What clients asked and got."""
+    """What clients asked and got.
+
+    Attributes:
+        in_flight: The cell that `request_started` and `request_ended` move, for callers who keep it.
+    """
 
     def __init__(self, made: InstrumentSet) -> None:
         self._requests = made.counter("requests_total")
@@ -60,7 +86,7 @@ class TrafficMetrics:
         self._gateway = made.histogram("gateway_duration_seconds")
         self._refusals = made.counter("refusals_total")
         self._hot = made.counter("hot_path_answers_total")
-        self._in_flight = made.gauge("requests_in_flight").bind()
+        self.in_flight = made.gauge("requests_in_flight").bind()
         self._connections = made.gauge("client_connections").bind()
         self._received = made.counter("request_body_bytes_total")
         self._sent = made.counter("response_body_bytes_total")
@@ -129,11 +155,11 @@ class TrafficMetrics:
 
     def request_started(self) -> None:
         """One request more is being served."""
-        self._in_flight.value += 1
+        self.in_flight.value += 1
 
     def request_ended(self) -> None:
         """One request fewer is being served."""
-        self._in_flight.value -= 1
+        self.in_flight.value -= 1
 
     def connections_open(self, count: int) -> None:
         """So many client connections are open. Read before a scrape."""

@@ -4,7 +4,7 @@
     outcomes.py    what became of a failed call, and whether to repeat it
     headers.py     which fields cross, either way
     framing.py, reading.py, body.py      HTTP/1.1 messages
-    delivery.py, phase.py, connection.py one connection, and what really left the socket
+    delivery.py, phase.py, throttle.py, connection.py one connection, and what really left the socket
     trust.py, dialing.py, pool.py        TLS, addresses, keep-alive
     sending.py, exchange.py, client.py   a call, its attempts
     swift.py       a small read without any of that
@@ -42,7 +42,7 @@ from cbk_gateway.upstream.shield import (
     ShieldOptions,
 )
 from cbk_gateway.upstream.streams import Ending, Relay, RelayOptions, relay
-from cbk_gateway.upstream.swift import MAX_SWIFT_BYTES, Known, Swift
+from cbk_gateway.upstream.swift import MAX_SWIFT_BYTES, Known, Lane, Swift
 
 __all__ = [
     "MAX_SWIFT_BYTES",
@@ -57,6 +57,7 @@ __all__ = [
     "ConcurrencyOptions",
     "Ending",
     "Known",
+    "Lane",
     "Outcome",
     "Proceed",
     "Relay",

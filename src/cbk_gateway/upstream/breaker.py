@@ -10,6 +10,7 @@ Time is an argument. What counts as a failure, who probes and what is refused is
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Final
 
@@ -34,13 +35,19 @@ class Breaker:
         probe_at: When an open breaker may be probed, in the caller's seconds.
     """
 
-    __slots__ = ("_failures", "_newest", "_options", "_pause_s", "_samples", "probe_at", "state")
+    __slots__ = (
+        "_failures", "_fresh", "_newest", "_options", "_pause_s", "_samples", "_turns_at", "probe_at",
+        "state",
+    )  # fmt: skip
 
     def __init__(self, options: BreakerOptions) -> None:
         self._options = options
         self._samples = [0] * _BUCKETS
         self._failures = [0] * _BUCKETS
         self._newest = 0
+        # Good outcomes of the newest bucket that are not among its samples yet, and when its time is over.
+        self._fresh = 0
+        self._turns_at = -math.inf
         self._pause_s = options.open_s
         self.state = BreakerState.CLOSED
         self.probe_at = 0.0
@@ -50,6 +57,10 @@ class Breaker:
 
         Outcomes of calls that were under way when it opened say nothing new and are dropped.
         """
+        if now < self._turns_at and not failed:
+            # Only a closed breaker has such a time.
+            self._fresh += 1
+            return False
         if self.state is not BreakerState.CLOSED:
             return False
         place = self._turn_to(now)
@@ -84,6 +95,7 @@ class Breaker:
             self._pause_s = self._options.open_s
             self._samples = [0] * _BUCKETS
             self._failures = [0] * _BUCKETS
+            self._fresh = 0
             return
         self._pause_s = min(self._pause_s * 2, self._options.longest_open_s)
         self.state = BreakerState.OPEN
@@ -94,19 +106,22 @@ class Breaker:
         if samples < self._options.minimum_samples or failures < samples * self._options.failure_share:
             return False
         self.state = BreakerState.OPEN
+        self._turns_at = -math.inf
         self.probe_at = now + self._pause_s
         return True
 
     def _turn_to(self, now: float) -> int:
         """Empty the buckets that have left the window; returns the place of the present one."""
-        present = int(now * _BUCKETS / self._options.window_s)
-        if present == self._newest:
-            return present % _BUCKETS
+        self._samples[self._newest % _BUCKETS] += self._fresh
+        self._fresh = 0
+        window_s = self._options.window_s
+        present = int(now * _BUCKETS / window_s)
         for tick in range(max(self._newest + 1, present - _BUCKETS + 1), present + 1):
             self._samples[tick % _BUCKETS] = 0
             self._failures[tick % _BUCKETS] = 0
         self._newest = max(self._newest, present)
+        self._turns_at = (self._newest + 1) * window_s / _BUCKETS
         return self._newest % _BUCKETS
 
     def __repr__(self) -> str:
-        return f"<Breaker {self.state}, {sum(self._failures)} of {sum(self._samples)} failed>"
+        return f"<Breaker {self.state}, {sum(self._failures)} of {sum(self._samples) + self._fresh} failed>"

@@ -10,11 +10,12 @@ import asyncio
 import math
 import random
 import time
+from time import monotonic
 
 from cbk_gateway.upstream.answer import Answer
 from cbk_gateway.upstream.exchange import Call, Exchange
 from cbk_gateway.upstream.framing import request_head
-from cbk_gateway.upstream.guard import Guard, ProbeFields
+from cbk_gateway.upstream.guard import LONG_CLASSES, Guard, ProbeFields
 from cbk_gateway.upstream.headers import answer_headers
 from cbk_gateway.upstream.observer import SilentObserver, UpstreamObserver
 from cbk_gateway.upstream.options import UpstreamOptions, parse_origin
@@ -31,7 +32,7 @@ from cbk_gateway.upstream.outcomes import (
 from cbk_gateway.upstream.pacing import sane_retry_after, whole_seconds
 from cbk_gateway.upstream.pool import Pool
 from cbk_gateway.upstream.probing import ACCOUNT_PATH, PUBLIC_PATH, ask
-from cbk_gateway.upstream.swift import Receiver, Swift
+from cbk_gateway.upstream.swift import Lane, Swift
 from cbk_gateway.upstream.trust import client_context
 
 
@@ -135,35 +136,37 @@ class Upstream:
         """
         return request_head(call.operation, self._prefix, call.headers, None, has_body=False)
 
-    def send_now(self, call: Call, request: bytes, receiver: Receiver) -> Swift | None:
+    def lane(self, call: Call) -> Lane:
+        """What calls like this one have in common, for `send_now`; to be kept by who repeats them."""
+        cost_class = call.operation.route.cost_class
+        return Lane(call, self._options.timeouts_of(cost_class), is_long=cost_class in LONG_CLASSES)
+
+    def send_now(self, swift: Swift, request: bytes) -> bool:
         """Send a read at once, if nothing is in the way and a connection is at hand; see `swift.py`.
 
         Args:
-            call: What is asked; its headers are in `request` already.
-            request: The head of the request, whole.
-            receiver: Told of the answer, in a later turn of the loop.
+            swift: Told of the answer, in a later turn of the loop.
+            request: The head of the request, whole, with the headers of its call.
 
         Returns:
-            The call under way; None when it must be made by `send`, and then nothing was done.
+            Whether it is under way; if not, it must be made by `send`, and then nothing was done.
         """
         guard, pool = self._guard, self._pool
         if guard is None or pool is None:
-            return None
-        queue = guard.admit_now(call)
+            return False
+        queue = guard.admit_now(swift.lane)
         if queue is None:
-            return None
+            return False
         connection = pool.at_hand()
         if connection is None:
             queue.leave()
-            return None
-        self._budget.record_call()
-        timeouts = self._options.timeouts_of(call.operation.route.cost_class)
-        total_at = math.inf
-        if timeouts.total_s is not None:
-            total_at = asyncio.get_running_loop().time() + timeouts.total_s
-        swift = Swift(call, connection, guard, queue, receiver)
-        connection.send(request, "GET", timeouts, total_at, swift, whole=True)
-        return swift
+            return False
+        if not self._budget.is_full:
+            self._budget.record_call()
+        swift.guard, swift.queue, swift.connection = guard, queue, connection
+        swift.began_at = monotonic()
+        connection.ask(request, swift)
+        return True
 
     def _learn(self, guard: Guard, call: Call, answer: Answer) -> None:
         """Feed the guard; give a 429 the `Retry-After` that the API leaves out."""

@@ -15,6 +15,17 @@ _SLOWEST_PULSE_S: Final = 2.0
 _FASTEST_PULSE_S: Final = 0.1
 _LEARNING: Final = 0.02
 _FIRST_LESSONS: Final = 20
+_STEADY_LESSONS: Final = 50
+"""From here on the slow mean's weight is `_LEARNING`."""
+
+
+class FixedBound:
+    """A bound that learns nothing."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: float) -> None:
+        self.value = value
 
 
 class AdaptiveBound:
@@ -25,10 +36,11 @@ class AdaptiveBound:
         usual_s: Usual time to the head of an answer, as learnt from good calls.
     """
 
-    __slots__ = ("_lessons", "_options", "_steady_until", "usual_s", "value")
+    __slots__ = ("_lessons", "_options", "_steady_until", "_tolerance", "usual_s", "value")
 
     def __init__(self, options: ConcurrencyOptions) -> None:
         self._options = options
+        self._tolerance = options.tolerance
         self._lessons = 0
         self._steady_until = 0.0
         self.value = options.start
@@ -43,15 +55,25 @@ class AdaptiveBound:
             in_flight: Calls under way, this one included.
             overloaded: Whether it failed as calls to an overloaded server do.
         """
+        usual_s = self.usual_s
+        if not overloaded and took_s <= usual_s * self._tolerance and self._lessons >= _STEADY_LESSONS:
+            # What follows would come to the same: nearly every call is a good one among many.
+            self.usual_s = usual_s + _LEARNING * (took_s - usual_s)
+            if in_flight * 2 >= self.value:
+                self._grow()
+            return False
         known = self._lessons >= _FIRST_LESSONS
-        is_slow = known and took_s > self.usual_s * self._options.tolerance and took_s > _FASTEST_PULSE_S
+        is_slow = known and took_s > usual_s * self._tolerance and took_s > _FASTEST_PULSE_S
         if not overloaded:
             self._learn(took_s)
         if overloaded or is_slow:
             return self._shrink(now)
         if in_flight * 2 >= self.value:
-            self.value = min(self.value + 1.0 / self.value, self._options.most)
+            self._grow()
         return False
+
+    def _grow(self) -> None:
+        self.value = min(self.value + 1.0 / self.value, self._options.most)
 
     def _shrink(self, now: float) -> bool:
         if now < self._steady_until:
@@ -66,7 +88,7 @@ class AdaptiveBound:
         weight = max(1.0 / self._lessons, _LEARNING)
         # One slow call teaches at most as much as the slowest that is still usual.
         if self._lessons > _FIRST_LESSONS:
-            took_s = min(took_s, self.usual_s * self._options.tolerance)
+            took_s = min(took_s, self.usual_s * self._tolerance)
         self.usual_s += weight * (took_s - self.usual_s)
 
     def __repr__(self) -> str:

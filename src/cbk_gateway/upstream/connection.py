@@ -28,14 +28,20 @@ from cbk_gateway.upstream.outcomes import Cause, Outcome, StreamBroken, Upstream
 from cbk_gateway.upstream.phase import Head, Phase
 from cbk_gateway.upstream.reading import AnswerReader, Bounds, Fields, Unacceptable
 from cbk_gateway.upstream.swift import Swift
+from cbk_gateway.upstream.throttle import ThrottledProtocol
 from cbk_gateway.upstream.trust import said_farewell
 
 _SALVAGE_BYTES: Final = 1 << 20
 _FIRST_FATE_WAIT_S: Final = 0.001
 _LONGEST_FATE_WAIT_S: Final = 0.3
+# Named here once, for what is done on every call.
+_IDLE: Final = Phase.IDLE
+_AWAITING: Final = Phase.AWAITING
+_FIRST_BYTE_TIMEOUT: Final = Cause.FIRST_BYTE_TIMEOUT
+_NEVER: Final = math.inf
 
 
-class Connection(asyncio.Protocol):
+class Connection(ThrottledProtocol):
     """A connection that serves exchanges in turn.
 
     Args:
@@ -59,10 +65,10 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body", "_bounds", "_can_write", "_current", "_eof", "_loop", "_mark", "_on_free", "_on_lost",
-        "_on_made", "_pump", "_reader", "_secure", "_sock", "_timeouts", "_total_at", "_transport",
-        "_waiter", "_written", "born_at", "deadline", "deadline_cause", "idle_since", "is_request_done",
-        "phase", "served",
+        "_body", "_bounds", "_current", "_eof", "_is_fresh", "_mark", "_on_free", "_on_lost", "_on_made",
+        "_pump", "_reader", "_secure", "_sock", "_swift", "_timeouts", "_total_at", "_transport", "_waiter",
+        "_written", "born_at", "deadline", "deadline_cause", "idle_since", "is_request_done", "phase",
+        "served",
     )  # fmt: skip
 
     def __init__(
@@ -76,7 +82,7 @@ class Connection(asyncio.Protocol):
         on_made: Callable[[Connection], None],
         on_lost: Callable[[Connection], None],
     ) -> None:
-        self._loop = loop
+        super().__init__(loop)
         self._sock = sock
         self._secure = secure
         self._bounds = bounds
@@ -85,10 +91,13 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = AnswerReader(bounds, self._take_head)
         self._transport: asyncio.Transport | None = None
-        self._can_write: asyncio.Future[None] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[Head] | Swift | None = None
         self._current: asyncio.Future[Head] | Swift | None = None
+        # The latter, while nothing of its answer has come and it may be one that is known.
+        self._swift: Swift | None = None
+        # Whether the reader waits for the answer to a GET and has seen nothing yet.
+        self._is_fresh = False
         self._body: Body | None = None
         self._written = 0
         self._mark: int | None = 0
@@ -107,29 +116,13 @@ class Connection(asyncio.Protocol):
     def begin(
         self, request: bytes, method: str, timeouts: Timeouts, total_at: float, *, whole: bool
     ) -> asyncio.Future[Head]:
-        """As `send`, and return the future of the head of the answer."""
-        waiter: asyncio.Future[Head] = self._loop.create_future()
-        self.send(request, method, timeouts, total_at, waiter, whole=whole)
-        return waiter
-
-    def send(
-        self,
-        request: bytes,
-        method: str,
-        timeouts: Timeouts,
-        total_at: float,
-        waiter: asyncio.Future[Head] | Swift,
-        *,
-        whole: bool,
-    ) -> None:
-        """Send the request, or its first part; `waiter` gets the head of the answer.
+        """Send the request, or its first part, and return the future of the head of the answer.
 
         Args:
             request: Bytes to send now.
             method: Answers to "HEAD" have no body.
             timeouts: For this exchange.
             total_at: Loop time at which the exchange fails in any case.
-            waiter: Who waits for the head.
             whole: Whether `request` is all of it; else `write` and `end_request` follow.
 
         Raises:
@@ -146,14 +139,34 @@ class Connection(asyncio.Protocol):
         self._timeouts = timeouts
         self._total_at = total_at
         self._reader.expect(method)
+        self._is_fresh = False
         self.is_request_done = whole
-        if whole:
-            self._await_progress(timeouts.first_byte_s, Cause.FIRST_BYTE_TIMEOUT)
-        else:
-            self._await_progress(timeouts.idle_s, Cause.SEND_TIMEOUT)
+        self._await_progress(
+            timeouts.first_byte_s if whole else timeouts.idle_s,
+            Cause.FIRST_BYTE_TIMEOUT if whole else Cause.SEND_TIMEOUT,
+        )
+        waiter: asyncio.Future[Head] = self._loop.create_future()
         self._waiter = self._current = waiter
         self._written += len(request)
         self._transport.write(request)
+        return waiter
+
+    def ask(self, request: bytes, swift: Swift) -> None:
+        """As `begin`, for a whole GET on a connection that is known to be idle; `swift` gets the answer."""
+        transport, lane, now = self._transport, swift.lane, self._loop.time()
+        if transport is None:
+            raise RuntimeError("an exchange begins on an idle connection")
+        self._mark = delivered_or_queued_bytes(self._sock) if self._secure else self._written
+        self.phase = _AWAITING
+        self._total_at = now + lane.total_s
+        self.deadline = now + lane.first_byte_s
+        self.deadline_cause = _FIRST_BYTE_TIMEOUT
+        if not self._is_fresh:
+            self._reader.expect("GET")
+            self._is_fresh = True
+        self._swift = self._waiter = self._current = swift
+        self._written += len(request)
+        transport.write(request)
 
     def pumped_by(self, pump: asyncio.Task[None]) -> None:
         """Name the task that sends the rest of the request; it is cancelled when that is pointless."""
@@ -184,21 +197,23 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.AWAITING:
             self._await_progress(self._timeouts.first_byte_s, Cause.FIRST_BYTE_TIMEOUT)
 
-    def pause_writing(self) -> None:
-        """The transport's buffer is full."""
-        if self._can_write is None:
-            self._can_write = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """The transport's buffer has room."""
-        waiter, self._can_write = self._can_write, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
     # Receiving the answer...
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the upstream."""
+        swift = self._swift
+        if swift is not None:
+            self._swift = None
+            known = swift.lane.known
+            if known is not None and len(data) == known.size and data.startswith(known.head):
+                # The reader has seen none of it and stands where it stood.
+                if self._rest():
+                    self._on_free(self)
+                swift.take(data, known)
+                return
+            swift.raw = data
+            self._timeouts = swift.lane.timeouts
+            self._is_fresh = False
         phase = self.phase
         if phase is Phase.IDLE or phase is Phase.CLOSED:
             # Nothing was asked: whoever speaks now would answer the next request with it.
@@ -206,14 +221,6 @@ class Connection(asyncio.Protocol):
             return
         if phase is Phase.RECEIVING:
             self._await_progress(self._timeouts.idle_s, Cause.IDLE_TIMEOUT)
-        elif not self._reader.has_begun:
-            waiter = self._waiter
-            if type(waiter) is Swift and waiter.recognises(data):
-                # The reader has seen none of it and stands where it stood.
-                self._reader.may_stay = True
-                self._finish()
-                waiter.take(data)
-                return
         try:
             self._reader.feed(data)
         except Unacceptable as exc:
@@ -252,29 +259,30 @@ class Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         """The answer is complete: go back to the pool if both sides are, else close."""
-        body, self._body, self._waiter, self._current = self._body, None, None, None
-        transport = self._transport
-        stays = (
-            self._reader.may_stay
-            and self.is_request_done
-            and not self._eof
-            and transport is not None
-            and not transport.is_closing()
-            and transport.get_write_buffer_size() == 0
-        )
-        if transport is None or not stays:
+        body, self._body = self._body, None
+        stays = self._reader.may_stay and self.is_request_done and self._rest()
+        if not stays:
+            self._waiter = self._current = None
             self._close()
-        else:
-            self.served += 1
-            self.idle_since = self._loop.time()
-            self.deadline = math.inf
-            self.phase = Phase.IDLE
-            if not transport.is_reading():
-                transport.resume_reading()
+        elif self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
         if body is not None:
             body.finish()
         if stays:
             self._on_free(self)
+
+    def _rest(self) -> bool:
+        """Stand idle, unless the upstream has ended or has not taken the whole request; then close."""
+        self._waiter = self._current = None
+        transport = self._transport
+        if self._eof or transport is None or transport.is_closing() or transport.get_write_buffer_size():
+            self._close()
+            return False
+        self.served += 1
+        self.idle_since = self._loop.time()
+        self.deadline = _NEVER
+        self.phase = _IDLE
+        return True
 
     def fail(self, cause: Cause, detail: str = "", origin: BaseException | None = None) -> None:
         """End the exchange with a fault and close the connection; `origin` is what broke the request body."""
@@ -307,11 +315,6 @@ class Connection(asyncio.Protocol):
         if self._current is waiter:
             self.abort()
 
-    @property
-    def may_stay(self) -> bool:
-        """Whether the last answer left the connection fit for another exchange."""
-        return self.phase is Phase.IDLE
-
     def check_deadline(self, now: float) -> None:
         """Fail if progress is overdue."""
         if now >= self.deadline:
@@ -326,6 +329,7 @@ class Connection(asyncio.Protocol):
             return
         self.phase = Phase.CLOSED
         self.deadline = math.inf
+        self._swift = None
         pump, self._pump = self._pump, None
         if pump is not None:
             pump.cancel()

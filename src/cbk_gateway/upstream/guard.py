@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cbk_gateway.operation import CostClass
 from cbk_gateway.secret import Secret
 from cbk_gateway.upstream.breaker import Breaker, BreakerState
-from cbk_gateway.upstream.concurrency import AdaptiveBound
+from cbk_gateway.upstream.concurrency import AdaptiveBound, FixedBound
 from cbk_gateway.upstream.exchange import Call
 from cbk_gateway.upstream.observer import UpstreamObserver
 from cbk_gateway.upstream.options import UpstreamOptions
 from cbk_gateway.upstream.outcomes import Cause, Outcome, UpstreamFault
 from cbk_gateway.upstream.pacing import Pace
 from cbk_gateway.upstream.queueing import FairQueue
+
+if TYPE_CHECKING:
+    from cbk_gateway.upstream.swift import Lane
 
 LONG_CLASSES: Final = frozenset({CostClass.MODEL, CostClass.STREAM, CostClass.TRANSFER})
 # A 500, or a call that takes for ever, may be one account's own doing; only what no request can bring
@@ -47,15 +50,21 @@ _SERVER_CODES: Final = frozenset(
 )
 _CREDENTIAL_FIELDS: Final = frozenset({"authorization", "x-runas-user-id", "x-runas-child-user-email"})
 ProbeFields = tuple[tuple[str, Secret], ...]
+_CLOSED: Final = BreakerState.CLOSED
 
 
-class _Account:
-    """What is known of one upstream account."""
+class Account:
+    """What is known of one upstream account.
 
-    __slots__ = ("breaker", "fields", "pace")
+    Attributes:
+        is_gone: Whether it was forgotten, and whoever holds it is to look it up anew.
+    """
+
+    __slots__ = ("breaker", "fields", "is_gone", "pace")
 
     def __init__(self, breaker: Breaker) -> None:
         self.breaker = breaker
+        self.is_gone = False
         self.pace: Pace | None = None
         self.fields: ProbeFields = ()
 
@@ -81,13 +90,15 @@ class Guard:
         self._probe = probe
         self._loop = asyncio.get_running_loop()
         self._whole = Breaker(options.breaker)
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._breaks = options.breaker.enabled
+        self._accounts: OrderedDict[str, Account] = OrderedDict()
         self._probing: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         concurrency = options.concurrency
         self._bound = AdaptiveBound(concurrency)
-        self._short = FairQueue(lambda: self._bound.value, concurrency.queue_size, concurrency.queue_wait_s)
-        self._long = FairQueue(lambda: concurrency.max_long, concurrency.queue_size, concurrency.queue_wait_s)
+        self._short = FairQueue(self._bound, concurrency.queue_size, concurrency.queue_wait_s)
+        longest = FixedBound(concurrency.max_long)
+        self._long = FairQueue(longest, concurrency.queue_size, concurrency.queue_wait_s)
 
     # Before the call...
 
@@ -117,14 +128,16 @@ class Guard:
             await self._wait_in(queue, call.tenant or call.account)
         return queue
 
-    def admit_now(self, call: Call) -> FairQueue | None:
+    def admit_now(self, lane: Lane) -> FairQueue | None:
         """Like `admit`, when nothing holds the call back and it need not wait; None otherwise."""
-        known = self._accounts.get(call.account)
-        if self._whole.state is not BreakerState.CLOSED or (
-            known is not None and (known.pace is not None or known.breaker.state is not BreakerState.CLOSED)
+        known = lane.account
+        if known is None or known.is_gone:
+            known = lane.account = self._accounts.get(lane.call.account)
+        if self._whole.state is not _CLOSED or (
+            known is not None and (known.pace is not None or known.breaker.state is not _CLOSED)
         ):
             return None
-        queue = self._long if call.operation.route.cost_class in LONG_CLASSES else self._short
+        queue = self._long if lane.is_long else self._short
         return queue if queue.try_enter() else None
 
     async def _keep_pace(self, pace: Pace) -> None:
@@ -169,15 +182,17 @@ class Guard:
                 known.pace = None
         return None
 
-    def succeeded(self, call: Call, took_s: float) -> None:
+    def succeeded(self, lane: Lane, took_s: float) -> None:
         """Learn from a 200; what `answered` does then, for calls that `admit_now` admitted."""
-        now = self._loop.time()
-        known = self._accounts.get(call.account)
-        if known is None or known.pace is not None:
-            self.answered(call, 200, took_s, None)
+        known = lane.account
+        if known is None or known.is_gone or known.pace is not None:
+            self.answered(lane.call, 200, took_s, None)
             return
-        self._learn(call, now, took_s, overloaded=False)
-        if self._options.breaker.enabled:
+        now = self._loop.time()
+        bound = self._bound
+        if not lane.is_long and bound.record(now, took_s, self._short.running, overloaded=False):
+            self._observer.concurrency_changed(bound.value)
+        if self._breaks:
             known.breaker.record(now, failed=False)
             self._whole.record(now, failed=False)
 
@@ -202,6 +217,8 @@ class Guard:
 
     async def stop(self) -> None:
         """End probes and timers."""
+        for known in self._accounts.values():
+            known.is_gone = True
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -209,17 +226,18 @@ class Guard:
             task.cancel()
         await asyncio.gather(*self._probing, return_exceptions=True)
 
-    def _account(self, account: str) -> _Account:
+    def _account(self, account: str) -> Account:
         known = self._accounts.get(account)
         if known is None:
-            known = self._accounts[account] = _Account(Breaker(self._options.breaker))
+            known = self._accounts[account] = Account(Breaker(self._options.breaker))
             if len(self._accounts) > self._options.breaker.max_accounts:
-                self._accounts.popitem(last=False)
+                _, oldest = self._accounts.popitem(last=False)
+                oldest.is_gone = True
         else:
             self._accounts.move_to_end(account)
         return known
 
-    def _note(self, call: Call, known: _Account, now: float, *, failed: bool) -> None:
+    def _note(self, call: Call, known: Account, now: float, *, failed: bool) -> None:
         if not known.fields:
             # Also of a call that went well: its body may yet turn out to be a failure.
             known.fields = tuple(
@@ -240,7 +258,7 @@ class Guard:
 
     # Probes...
 
-    def _opened(self, scope: str, known: _Account | None) -> None:
+    def _opened(self, scope: str, known: Account | None) -> None:
         self._observer.breaker_changed(scope, BreakerState.OPEN)
         breaker = self._whole if known is None else known.breaker
         handle: asyncio.TimerHandle
@@ -257,7 +275,7 @@ class Guard:
         handle = self._loop.call_at(breaker.probe_at + 0.002, begin)
         self._timers.add(handle)
 
-    async def _run_probe(self, scope: str, known: _Account | None) -> None:
+    async def _run_probe(self, scope: str, known: Account | None) -> None:
         breaker = self._whole if known is None else known.breaker
         healthy = await self._probe(known.fields if known is not None else ())
         breaker.end_probe(self._loop.time(), healthy=healthy)

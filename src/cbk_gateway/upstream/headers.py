@@ -123,10 +123,16 @@ def outgoing_headers(
         if named_by_connection is None or name not in named_by_connection:
             headers.append((_ALLOWED[name], value))
     headers.append(("X-Request-Id", request_id))
+    values = "".join([value for _, value in headers])
+    if len(values) > MAX_VALUE_CHARS or _CONTROL.search(values) is not None:
+        _check_each(headers)
+    return headers
+
+
+def _check_each(headers: Iterable[tuple[str, str]]) -> None:
     for name, value in headers:
         if _CONTROL.search(value) is not None or len(value) > MAX_VALUE_CHARS:
             raise BadRequest(f"The header {name} holds what no header may hold.", reason="bad_header")
-    return headers
 
 
 def answer_headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:

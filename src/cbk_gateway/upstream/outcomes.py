@@ -192,24 +192,31 @@ def wait_before(attempt: int, chance: float, options: RetryOptions) -> float:
 
 
 class RetryBudget:
-    """Retries as a share of calls: each call pays a little in, each retry takes one out."""
+    """Retries as a share of calls: each call pays a little in, each retry takes one out.
 
-    __slots__ = ("_options", "_saved")
+    Attributes:
+        is_full: Whether nothing more can be paid in: calls need not be recorded then.
+    """
+
+    __slots__ = ("_options", "_saved", "is_full")
 
     def __init__(self, options: RetryOptions) -> None:
         self._options = options
         self._saved = options.budget_reserve
+        self.is_full = True
 
     def record_call(self) -> None:
         """A call was made for the first time."""
         if self._saved < self._options.budget_reserve:
             self._saved += self._options.budget_share
+        self.is_full = self._saved >= self._options.budget_reserve
 
     def withdraw(self) -> bool:
         """Take a retry out; False when the budget is used up."""
         if self._saved < 1.0:
             return False
         self._saved -= 1.0
+        self.is_full = False
         return True
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ from cbk_gateway.upstream.phase import Phase
 from cbk_gateway.upstream.reading import Bounds
 
 BEAT_S: Final = 0.1
+_IDLE: Final = Phase.IDLE
 
 
 class Pool:
@@ -38,6 +39,7 @@ class Pool:
         self._loop = loop
         self._options = options
         self._observer = observer
+        self._idle_s, self._max_age_s = options.idle_s, options.max_age_s
         self._secure = context is not None
         self._bounds = Bounds(options.max_head_bytes, options.max_fields, options.buffer_bytes)
         self._dialer = Dialer(loop, origin, options, context, self._make)
@@ -65,10 +67,7 @@ class Pool:
         idle = self._idle
         while idle:
             connection, _ = idle.popitem()
-            if (
-                connection.phase is Phase.IDLE
-                and self._loop.time() - connection.idle_since < self._options.idle_s
-            ):
+            if connection.phase is _IDLE and self._loop.time() - connection.idle_since < self._idle_s:
                 return connection
             connection.abort()
         return None
@@ -79,7 +78,7 @@ class Pool:
         while idle:
             connection, _ = idle.popitem()
             now = self._loop.time()
-            if now - connection.idle_since < self._options.idle_s and connection.is_reusable():
+            if now - connection.idle_since < self._idle_s and connection.is_reusable():
                 return connection
             connection.abort()
         return None
@@ -174,7 +173,7 @@ class Pool:
             self._beat = self._loop.call_later(BEAT_S, self._sweep)
 
     def _take_back(self, connection: Connection) -> None:
-        if self._is_closed or self._loop.time() - connection.born_at >= self._options.max_age_s:
+        if self._is_closed or connection.idle_since - connection.born_at >= self._max_age_s:
             connection.abort()
             return
         self._idle[connection] = None
@@ -204,7 +203,7 @@ class Pool:
         for connection in list(self._all):
             if now >= connection.deadline:
                 connection.check_deadline(now)
-            elif connection.phase is Phase.IDLE and now - connection.idle_since >= self._options.idle_s:
+            elif connection.phase is _IDLE and now - connection.idle_since >= self._idle_s:
                 self._idle.pop(connection, None)
                 connection.abort()
         self._beat = self._loop.call_later(BEAT_S, self._sweep) if self._all else None

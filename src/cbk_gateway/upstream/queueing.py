@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from typing import Protocol
 
 from cbk_gateway.upstream.outcomes import Cause, Outcome, UpstreamFault
 
 Turn = asyncio.Future[None]
+
+
+class Places(Protocol):
+    """How many calls may run now."""
+
+    @property
+    def value(self) -> float:
+        """Compared with whole numbers of calls."""
+        ...
 
 
 class FairQueue:
@@ -29,7 +38,7 @@ class FairQueue:
 
     __slots__ = ("_max_waiting", "_patience_s", "_places", "_waiting", "_waiting_count", "running")
 
-    def __init__(self, places: Callable[[], float], max_waiting: int, patience_s: float) -> None:
+    def __init__(self, places: Places, max_waiting: int, patience_s: float) -> None:
         self._places = places
         self._max_waiting = max_waiting
         self._patience_s = patience_s
@@ -44,7 +53,7 @@ class FairQueue:
 
     def try_enter(self) -> bool:
         """Take a place if one is free and nobody waits for it."""
-        if self._waiting_count or self.running >= self._places():
+        if self._waiting_count or self.running >= self._places.value:
             return False
         self.running += 1
         return True
@@ -75,10 +84,11 @@ class FairQueue:
     def leave(self) -> None:
         """Give a place back."""
         self.running -= 1
-        self._hand_out()
+        if self._waiting:
+            self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._waiting and self.running < self._places():
+        while self._waiting and self.running < self._places.value:
             tenant, turns = next(iter(self._waiting.items()))
             turn = turns.popleft()
             self._waiting_count -= 1

@@ -5,23 +5,29 @@ where the connection expects the future of a head. It hands over only what is pl
 nobody but the client (`PLAIN`), a declared length within a bound, complete. Whatever else comes is `unusual`
 or a fault, nothing of it was shown to anybody, and as reads change nothing the caller may simply ask anew.
 What the call teaches (breakers, concurrency, budget) is learned as in `client.py`.
+
+One object is made per call, by the caller, of a class of the caller's own; what does not differ from one
+call to the next is in its `Lane`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+import math
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 
 from cbk_gateway.upstream.outcomes import UpstreamFault
+from cbk_gateway.upstream.phase import Head, Phase
 from cbk_gateway.upstream.queueing import FairQueue
 from cbk_gateway.upstream.reading import Fields
 
 if TYPE_CHECKING:
     from cbk_gateway.upstream.connection import Connection
     from cbk_gateway.upstream.exchange import Call
-    from cbk_gateway.upstream.guard import Guard
-    from cbk_gateway.upstream.phase import Head
+    from cbk_gateway.upstream.guard import Account, Guard
+    from cbk_gateway.upstream.options import Timeouts
 
 PLAIN: Final = frozenset({200, 400, 404})
 MAX_SWIFT_BYTES: Final = 48 * 1024
@@ -31,7 +37,8 @@ MAX_SWIFT_BYTES: Final = 48 * 1024
 _END_OF_HEAD: Final = b"\r\n\r\n"
 
 
-class Known(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Known:
     """An answer's head that came before, and what it meant.
 
     The same bytes at the beginning of an answer to a GET mean the same, and with a declared length of the
@@ -45,72 +52,86 @@ class Known(NamedTuple):
     fields: Fields
 
 
-class Receiver(Protocol):
-    """Who waits for the answer. Exactly one of these is called, once, unless the call is left."""
+class Lane:
+    """What repeated calls have in common. Made by `Upstream.lane`, kept by who repeats them.
 
-    known: Known | None
-    """The head that came last, kept for the next call of this kind."""
+    Attributes:
+        call: What is asked.
+        timeouts: Of its cost class.
+        first_byte_s: In which the head must come.
+        total_s: In which all of it must.
+        is_long: Whether it counts among the long calls.
+        account: What the guard knows of its account; the guard's own business.
+        known: The answer's head that came last.
+    """
 
-    def answered(self, status: int, fields: Fields, body: bytes, upstream_s: float) -> None:
-        """A whole answer of a plain status, this long after the request was sent."""
-        ...
+    __slots__ = ("account", "call", "first_byte_s", "is_long", "known", "timeouts", "total_s")
 
-    def unusual(self) -> None:
-        """There is an answer, but not of the kind that is handed over whole; it was dropped."""
-        ...
-
-    def faulted(self, fault: UpstreamFault) -> None:
-        """There is no answer."""
-        ...
+    def __init__(self, call: Call, timeouts: Timeouts, *, is_long: bool) -> None:
+        self.call = call
+        self.timeouts = timeouts
+        self.total_s = math.inf if timeouts.total_s is None else timeouts.total_s
+        self.first_byte_s = min(timeouts.first_byte_s, self.total_s)
+        self.is_long = is_long
+        self.account: Account | None = None
+        self.known: Known | None = None
 
 
 class Swift:
-    """One such call under way. Made by `Upstream.send_now`."""
+    """One such call, sent by `Upstream.send_now`; a base class of whoever waits for the answer.
 
-    __slots__ = (
-        "_began_at", "_call", "_connection", "_guard", "_head", "_is_over", "_queue", "_raw", "_receiver",
-    )  # fmt: skip
+    Exactly one of `answered`, `unusual` and `faulted` is called, once, unless the call is left.
 
-    def __init__(
-        self, call: Call, connection: Connection, guard: Guard, queue: FairQueue, receiver: Receiver
-    ) -> None:
-        self._call = call
-        self._connection = connection
-        self._guard = guard
-        self._queue = queue
-        self._receiver = receiver
+    Attributes:
+        lane: What it has in common with others.
+        guard, queue, connection, began_at: Set by `Upstream.send_now`: who learns from it, the place it
+            holds, what carries it, and since when.
+        raw: The first bytes of an answer that was not recognised.
+    """
+
+    __slots__ = ("_head", "_is_over", "began_at", "connection", "guard", "lane", "queue", "raw")
+
+    began_at: float
+    connection: Connection
+    guard: Guard
+    queue: FairQueue
+    raw: bytes
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
         self._head: Head | None = None
         self._is_over = False
-        self._raw = b""
-        self._began_at = time.monotonic()
 
-    def leave(self) -> None:
+    # For the caller to say.
+
+    def answered(self, status: int, fields: Fields, body: bytes, upstream_s: float) -> None:
+        """A whole answer of a plain status, this long after the request was sent."""
+        raise NotImplementedError
+
+    def unusual(self) -> None:
+        """There is an answer, but not of the kind that is handed over whole; it was dropped."""
+        raise NotImplementedError
+
+    def faulted(self, fault: UpstreamFault) -> None:
+        """There is no answer."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
         """Nobody waits any more: the connection is closed, so that the upstream stops working for nobody."""
         if not self._is_over:
             self._is_over = True
-            self._queue.leave()
-            self._connection.leave(self)
+            self.queue.leave()
+            self.connection.leave(self)
 
-    # What the connection asks before it parses.
+    # As the one who knows an answer before it is parsed.
 
-    def recognises(self, octets: bytes) -> bool:
-        """Whether these are the first bytes of the answer and all of it; else they are to be parsed."""
-        known = self._receiver.known
-        if known is not None and len(octets) == known.size and octets.startswith(known.head):
-            return not self._is_over
-        self._raw = octets
-        return False
-
-    def take(self, octets: bytes) -> None:
-        """Take an answer that was recognised. The connection serves others again."""
-        known = self._receiver.known
-        if self._is_over or known is None:
-            return
+    def take(self, octets: bytes, known: Known) -> None:
+        """Take an answer that is all of `known` but for its body. The connection serves others again."""
+        took_s = monotonic() - self.began_at
         self._is_over = True
-        self._queue.leave()
-        took_s = time.monotonic() - self._began_at
-        self._guard.succeeded(self._call, took_s)
-        self._receiver.answered(known.status, known.fields, octets[len(known.head) :], took_s)
+        self.guard.succeeded(self.lane, took_s)
+        self.queue.leave()
+        self.answered(known.status, known.fields, octets[len(known.head) :], took_s)
 
     # As the future of a head.
 
@@ -140,10 +161,10 @@ class Swift:
         if self._is_over or not isinstance(fault, UpstreamFault):
             return
         self._is_over = True
-        self._queue.leave()
-        self._guard.faulted(self._call, fault, time.monotonic() - self._began_at)
+        self.queue.leave()
+        self.guard.faulted(self.lane.call, fault, monotonic() - self.began_at)
         # The connection is in the middle of ending.
-        asyncio.get_running_loop().call_soon(self._receiver.faulted, fault)
+        asyncio.get_running_loop().call_soon(self.faulted, fault)
 
     # As the one whom the body tells of its end.
 
@@ -156,24 +177,24 @@ class Swift:
             self.set_exception(fault)
             return
         self._is_over = True
-        self._queue.leave()
-        took_s = head.arrived_at - self._began_at
-        self._guard.succeeded(self._call, took_s)
+        took_s = head.arrived_at - self.began_at
+        self.guard.succeeded(self.lane, took_s)
+        self.queue.leave()
         body = head.body.take()
         self._remember(head, body)
-        self._receiver.answered(head.status, head.fields, body, took_s)
+        self.answered(head.status, head.fields, body, took_s)
 
     def _remember(self, head: Head, body: bytes) -> None:
         """Keep the head for the next call, if the answer was all that came, in one piece, with no more."""
-        raw, size = self._raw, len(self._raw)
+        raw, size = self.raw, len(self.raw)
         end = raw.find(_END_OF_HEAD) + len(_END_OF_HEAD)
-        if body and end + len(body) == size and raw.endswith(body) and self._connection.may_stay:
-            self._receiver.known = Known(raw[:end], size, head.status, head.fields)
+        if body and end + len(body) == size and raw.endswith(body) and self.connection.phase is Phase.IDLE:
+            self.lane.known = Known(raw[:end], size, head.status, head.fields)
 
     def _give_up(self) -> None:
         if not self._is_over:
-            self.leave()
-            self._receiver.unusual()
+            self.abandon()
+            self.unusual()
 
 
 def _is_short(fields: Fields) -> bool:

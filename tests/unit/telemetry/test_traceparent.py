@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cbk_gateway.telemetry.traceparent import TraceContext, forwarded, new_trace, parse_traceparent
+from cbk_gateway.telemetry.traceparent import (
+    TraceContext,
+    forwarded,
+    more_traceparents,
+    new_trace,
+    parse_traceparent,
+    ready_traceparents,
+)
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -87,3 +97,30 @@ def test_ids_of_all_zeros_are_never_made() -> None:
 def test_whatever_arrives_what_is_sent_is_valid(header: str, state: str) -> None:
     sent = forwarded(parse_traceparent(header, state))
     assert parse_traceparent(sent.header(), sent.state) == sent
+
+
+def test_traces_made_in_advance_are_valid_unsampled_and_all_different() -> None:
+    made = [(ready_traceparents or more_traceparents()).pop().decode() for _ in range(200)]
+    contexts = [parse_traceparent(one) for one in made]
+    assert all(one is not None and not one.is_sampled for one in contexts)
+    assert len({one.trace_id for one in contexts if one is not None}) == len(made)
+    assert len({one.span_id for one in contexts if one is not None}) == len(made)
+
+
+def test_a_forked_process_makes_traces_of_its_own() -> None:
+    script = """
+import os
+from cbk_gateway.telemetry.traceparent import more_traceparents, ready_traceparents
+more_traceparents()
+own = ready_traceparents[-1].decode()
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.write(writing, (ready_traceparents or more_traceparents()).pop())
+    os._exit(0)
+os.wait()
+print(own, os.read(reading, 100).decode())
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    own, of_the_child = ran.stdout.split()
+    assert parse_traceparent(of_the_child) is not None
+    assert own != of_the_child

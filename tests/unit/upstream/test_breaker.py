@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cbk_gateway.upstream import BreakerOptions
 from cbk_gateway.upstream.breaker import Breaker, BreakerState
@@ -99,3 +101,32 @@ def test_late_answers_do_not_move_an_open_breaker() -> None:
     breaker = opened()
     assert not breaker.record(100.5, failed=True)
     assert breaker.probe_at == 101.0
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.01, 0.3, 1.0, 4.0]), st.sampled_from("ggggggggfa")), max_size=60
+)
+
+
+@given(EVENTS)
+def test_it_opens_exactly_when_the_samples_of_its_window_say_so(events: list[tuple[float, str]]) -> None:
+    """However good outcomes are kept: as if every one of them stood in its tenth of the window."""
+    breaker, now = Breaker(OPTIONS), 100.0
+    samples: list[tuple[int, int, int]] = []
+    for passed_s, kind in events:
+        now += passed_s
+        tick = int(now * 10 / OPTIONS.window_s)
+        samples = [one for one in samples if one[0] > tick - 10]
+        counted, failed = (sum(one[place] for one in samples) for place in (1, 2))
+        adds = 0 if kind == "a" and failed < counted else 1
+        samples.append((tick, adds, 0 if kind == "g" else 1))
+        counted, failed = counted + adds, failed + samples[-1][2]
+        opens = kind != "g" and counted >= OPTIONS.minimum_samples and failed * 2 >= counted
+        told = breaker.amend(now) if kind == "a" else breaker.record(now, failed=kind == "f")
+        assert told is opens
+        if opens:
+            assert breaker.state is BreakerState.OPEN
+            assert not breaker.record(now, failed=False)
+            breaker.begin_probe(breaker.probe_at)
+            breaker.end_probe(breaker.probe_at, healthy=True)
+            samples = []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from cbk_gateway.upstream import ConcurrencyOptions
 from cbk_gateway.upstream.concurrency import AdaptiveBound
 
@@ -56,3 +60,25 @@ def test_lasting_slowness_becomes_usual() -> None:
         bound.record(100.0 + second, 0.5, 1, overloaded=False)
     assert bound.usual_s > 0.4
     assert not bound.record(900.0, 0.5, 1, overloaded=False)
+
+
+@given(st.lists(st.sampled_from([0.01, 0.02, 0.05, 0.3, 2.0]), max_size=120), st.integers(1, 20))
+def test_every_good_call_teaches_the_usual_time(times_s: list[float], in_flight: int) -> None:
+    """A plain mean of the first fifty, then one in which a call weighs a fiftieth; none teaches too much."""
+    bound, usual_s = AdaptiveBound(OPTIONS), 0.0
+    for count, took_s in enumerate(times_s, 1):
+        bound.record(0.0, took_s, in_flight, overloaded=False)
+        learnt_s = min(took_s, usual_s * OPTIONS.tolerance) if count > 20 else took_s
+        usual_s += max(1 / count, 0.02) * (learnt_s - usual_s)
+        assert bound.usual_s == pytest.approx(usual_s)
+
+
+def test_it_grows_and_rests_as_ever_when_it_has_learnt_for_long() -> None:
+    bound = AdaptiveBound(OPTIONS)
+    for _ in range(100):
+        bound.record(0.0, 0.1, 4, overloaded=False)
+    assert bound.value == 10
+    for _ in range(10):
+        bound.record(0.0, 0.1, 6, overloaded=False)
+    assert 10.9 < bound.value < 11.1
+    assert bound.record(50.0, 0.5, 1, overloaded=False)

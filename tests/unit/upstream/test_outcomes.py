@@ -62,8 +62,17 @@ def test_retries_are_a_share_of_calls() -> None:
     budget = RetryBudget(RetryOptions(budget_share=0.25, budget_reserve=2))
     assert [budget.withdraw() for _ in range(3)] == [True, True, False]
     for _ in range(4):
+        assert not budget.is_full
         budget.record_call()
     assert [budget.withdraw() for _ in range(2)] == [True, False]
+    # Only calls that would pay nothing in may go unrecorded.
+    paid = 0
+    while not budget.is_full:
+        budget.record_call()
+        paid += 1
+    assert paid == 8
+    budget.record_call()
+    assert [budget.withdraw() for _ in range(3)] == [True, True, False]
 
 
 @pytest.mark.parametrize(

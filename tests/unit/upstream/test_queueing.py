@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from cbk_gateway.upstream import Cause, UpstreamFault
+from cbk_gateway.upstream.concurrency import FixedBound
 from cbk_gateway.upstream.queueing import FairQueue
 
 
@@ -25,7 +26,7 @@ async def entered(tasks: list[asyncio.Task[None]]) -> list[int]:
 
 
 async def test_tenants_take_turns_however_many_wait() -> None:
-    queue = FairQueue(lambda: 1, 100, 60)
+    queue = FairQueue(FixedBound(1), 100, 60)
     assert queue.try_enter()
     tasks = await waiting(queue, "big", "big", "big", "small")
     order = []
@@ -38,18 +39,18 @@ async def test_tenants_take_turns_however_many_wait() -> None:
 
 
 async def test_nobody_overtakes_those_who_wait() -> None:
-    places = 1
-    queue = FairQueue(lambda: places, 100, 60)
+    places = FixedBound(1)
+    queue = FairQueue(places, 100, 60)
     assert queue.try_enter()
     tasks = await waiting(queue, "a")
-    places = 2
+    places.value = 2
     assert not queue.try_enter()
     queue.leave()
     assert await entered(tasks) == [0]
 
 
 async def test_a_full_queue_refuses_whoever_has_most_waiting() -> None:
-    queue = FairQueue(lambda: 0, 3, 60)
+    queue = FairQueue(FixedBound(0), 3, 60)
     tasks = await waiting(queue, "big", "big", "big")
     with pytest.raises(UpstreamFault) as refused:
         await queue.enter("big")
@@ -65,7 +66,7 @@ async def test_a_full_queue_refuses_whoever_has_most_waiting() -> None:
 
 
 async def test_patience_ends() -> None:
-    queue = FairQueue(lambda: 0, 3, 0.01)
+    queue = FairQueue(FixedBound(0), 3, 0.01)
     with pytest.raises(UpstreamFault) as refused:
         await queue.enter("a")
     assert refused.value.cause is Cause.QUEUE_TIMEOUT
@@ -73,7 +74,7 @@ async def test_patience_ends() -> None:
 
 
 async def test_a_place_given_to_one_who_left_goes_to_the_next() -> None:
-    queue = FairQueue(lambda: 1, 100, 60)
+    queue = FairQueue(FixedBound(1), 100, 60)
     assert queue.try_enter()
     tasks = await waiting(queue, "a", "b")
     queue.leave()
