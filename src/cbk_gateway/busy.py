@@ -42,10 +42,7 @@ class BusyProtocol(RequestHandler):
         transport = self.transport
         if transport is not None:
             transport.write(answer)
-        self._work = None
-        self._request_in_progress = False
-        if self._handler_waiter is not None:
-            self._end_work()
+        self._end_work()
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._force_close or self._close:
             self.force_close()
