@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+_MAX_REMEMBERED: Final = 128
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -22,10 +26,21 @@ def address_of(peer: object, forwarded_for: Iterable[str], trusted: Sequence[Net
     address = str(peer[0]) if isinstance(peer, tuple) and peer else "unix"
     if not trusted:
         return address
+    told = tuple(forwarded_for)
+    # A client may send fields of any length; those are not worth remembering.
+    see = _remembered if sum(map(len, told)) <= _MAX_REMEMBERED else _seen_through
+    return see(address, told, tuple(trusted))
+
+
+def _seen_through(address: str, forwarded_for: tuple[str, ...], trusted: tuple[Network, ...]) -> str:
     hops = [hop.strip() for hop in ",".join(forwarded_for).split(",")]
     while hops and is_within(address, trusted):
         address = hops.pop() or address
     return address
+
+
+# Asked for every line of the log, of the same clients behind the same proxies.
+_remembered = lru_cache(maxsize=4096)(_seen_through)
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:

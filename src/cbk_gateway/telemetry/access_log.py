@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-import structlog
+from cbk_gateway.telemetry.logs import write_line
+from cbk_gateway.telemetry.redaction import redact_text
 
-_log = structlog.get_logger("cbk_gateway.access")
+_LOGGER: Final = "cbk_gateway.access"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class AccessLogOptions:
     is_enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make
 class AccessEntry:
     """What a line says of a request. `path` is the route's template, which holds no ids.
 
@@ -89,24 +91,25 @@ class AccessLog:
 
     def write(self, entry: AccessEntry) -> None:
         """Write the line: level `warning` for failures of a server, `info` for the rest."""
-        fields: dict[str, object] = {
-            "request_id": entry.request_id,
-            "tenant": entry.tenant,
-            "method": entry.method,
-            "path": entry.path,
-            "status": entry.status,
-            "cache": entry.cache,
-            "total_ms": round(entry.total_s * 1000, 3),
-            "upstream_ms": None if entry.upstream_s is None else round(entry.upstream_s * 1000, 3),
-            "first_byte_ms": None if entry.first_byte_s is None else round(entry.first_byte_s * 1000, 3),
-            "received_bytes": entry.received_bytes,
-            "sent_bytes": entry.sent_bytes,
-            "client": entry.client,
-            "reason": entry.reason,
-            "trace_id": entry.trace_id,
-        }
-        present = {name: value for name, value in fields.items() if value is not None}
-        if entry.status >= 500:
-            _log.warning("request", **present)
-        else:
-            _log.info("request", **present)
+        # Whatever a client chose may look like a credential; the rest are words of ours.
+        fields: dict[str, object] = {"request_id": redact_text(entry.request_id)}
+        if entry.tenant is not None:
+            fields["tenant"] = entry.tenant
+        fields["method"] = entry.method
+        fields["path"] = entry.path
+        fields["status"] = entry.status
+        fields["cache"] = entry.cache
+        fields["total_ms"] = round(entry.total_s * 1000, 3)
+        if entry.upstream_s is not None:
+            fields["upstream_ms"] = round(entry.upstream_s * 1000, 3)
+        if entry.first_byte_s is not None:
+            fields["first_byte_ms"] = round(entry.first_byte_s * 1000, 3)
+        fields["received_bytes"] = entry.received_bytes
+        fields["sent_bytes"] = entry.sent_bytes
+        if entry.client is not None:
+            fields["client"] = redact_text(entry.client)
+        if entry.reason is not None:
+            fields["reason"] = entry.reason
+        if entry.trace_id is not None:
+            fields["trace_id"] = entry.trace_id
+        write_line("warning" if entry.status >= 500 else "info", _LOGGER, "request", fields)

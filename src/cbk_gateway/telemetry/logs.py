@@ -11,15 +11,16 @@ import atexit
 import logging
 import os
 import sys
+import time
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO, Any, Final, Literal, TypeAlias
 
 import orjson
 import structlog
 from structlog.typing import EventDict
 
-from cbk_gateway.telemetry.access_log import AccessEntry, AccessLog, AccessLogOptions
 from cbk_gateway.telemetry.drain import LogDrain
 from cbk_gateway.telemetry.redaction import redact_item
 from cbk_gateway.telemetry.request_id import current_request_id
@@ -27,9 +28,6 @@ from cbk_gateway.telemetry.traceparent import current_trace_id
 
 __all__ = [
     "LEVELS",
-    "AccessEntry",
-    "AccessLog",
-    "AccessLogOptions",
     "Form",
     "change_level",
     "configure_logging",
@@ -37,6 +35,7 @@ __all__ = [
     "flush_logs",
     "level_number",
     "log_lines_dropped",
+    "write_line",
 ]
 
 Form: TypeAlias = Literal["json", "console", "auto"]
@@ -141,6 +140,35 @@ def log_lines_dropped() -> int:
     return 0 if current is None else current.lost_before + current.drain.drops
 
 
+def write_line(level: str, logger: str, event: str, fields: dict[str, object]) -> None:
+    """Write a line as a logger would, at a fraction of its cost: for what is said of every request.
+
+    Args:
+        level: As in `LEVELS`.
+        logger: The logger's name.
+        event: What happened.
+        fields: Numbers and texts of ours; what came from outside must have been redacted.
+    """
+    current = _Loggings.current
+    if current is None or current.render is not _as_json:
+        structlog.get_logger(logger).log(LEVELS[level], event, **fields)
+    elif LEVELS[level] >= current.level:
+        line = {"time": _time_text(), "level": level, "event": event, **fields, "logger": logger}
+        current.drain.put(orjson.dumps(line))
+
+
+def _time_text() -> str:
+    """The present in the form of the other lines."""
+    now = time.time()
+    second = int(now)
+    return f"{_second_text(second)}.{int((now - second) * 1e6):06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second_text(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
 # From event to line
 
 
@@ -212,7 +240,15 @@ class _QueueingLogger:
         if current is not None:
             current.drain.put(line)
 
-    debug = info = warning = warn = error = critical = fatal = exception = log = msg
+    debug = info = log = msg
+
+    def urge(self, line: bytes) -> None:
+        """Queue a finished line that cannot wait."""
+        current = _Loggings.current
+        if current is not None:
+            current.drain.put_urgent(line)
+
+    warning = warn = error = critical = fatal = exception = urge
 
 
 class _ForeignHandler(logging.Handler):
@@ -231,7 +267,7 @@ class _ForeignHandler(logging.Handler):
                 line = step(logger, method if method in LEVELS else "error", line)
         except structlog.DropEvent:
             return
-        logger.msg(line)
+        logger.urge(line) if record.levelno >= logging.WARNING else logger.msg(line)
 
 
 def _resume_after_fork() -> None:

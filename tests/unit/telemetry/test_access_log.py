@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
 from cbk_gateway.telemetry.access_log import AccessEntry, AccessLog, AccessLogOptions
+from cbk_gateway.telemetry.logs import configure_logging, flush_logs
+from cbk_gateway.telemetry.redaction import HIDDEN
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,14 @@ def test_failures_of_a_server_are_warnings(status: int, level: str) -> None:
         AccessLog().write(AccessEntry("id-1", "GET", "/bot/list", status, 0.1, upstream_s=0.05))
     assert lines[0]["log_level"] == level
     assert lines[0]["upstream_ms"] == 50
+
+
+def test_what_a_client_chose_never_shows_a_credential() -> None:
+    stream, key = io.StringIO(), "sk-0123456789abcdef"
+    configure_logging("info", "json", stream)
+    entry = AccessEntry(key, "GET", "/bot/list", 200, 0.1, client=f"x {key}", upstream_s=0.0506)
+    AccessLog().write(entry)
+    assert flush_logs(20)
+    line = orjson.loads(stream.getvalue())
+    assert (line["request_id"], line["client"]) == (HIDDEN, f"x {HIDDEN}")
+    assert (line["upstream_ms"], line["logger"]) == (50.6, "cbk_gateway.access")

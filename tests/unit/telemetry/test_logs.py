@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -22,20 +22,6 @@ from cbk_gateway.telemetry.traceparent import current_trace_id
 
 KEY = "sk-" + "0123456789abcdef" * 4
 MADE_BEFORE = structlog.get_logger("made.before")
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    configured = logs._Loggings.current
-    if configured is not None:
-        configured.drain.close()
-    logs._Loggings.current = None
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def lines_of(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -56,6 +42,22 @@ def test_a_line_is_one_json_object_with_time_level_and_event_first() -> None:
         "logger": "cbk_gateway.cache",
         "after_s": 1.5,
     }
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_written_the_short_way_is_as_any_other(form: logs.Form) -> None:
+    stream = io.StringIO()
+    configure_logging("info", form, stream)
+    fields: dict[str, object] = {"status": 200, "path": "/bot/list", "total_ms": 1.25}
+    logs.write_line("info", "cbk_gateway.some", "request", fields)
+    logs.write_line("debug", "cbk_gateway.some", "request", fields)
+    structlog.get_logger("cbk_gateway.some").info("request", **fields)
+    assert flush_logs(20)
+    short, usual = (
+        re.sub(r"\d+-\d+-\d+T\d+:\d+:\d+\.\d+Z", "TIME", one) for one in stream.getvalue().splitlines()
+    )
+    assert short == usual
+    assert "TIME" in short
 
 
 def test_a_logger_used_under_an_older_configuration_follows_the_new_one() -> None:
