@@ -72,6 +72,7 @@ def rungs_of(stack: contextlib.ExitStack, folder: Path, packages: Path) -> list[
     cold = gateway("listen.hot_path=off")
     uncounted = gateway("telemetry.metrics=false")
     unaudited = gateway("audit.enabled=false")
+    logged = gateway("logging.access=true")
     rungs = [
         Rung("upstream alone", behind, Load(behind.url + LIST, ())),
         Rung("bare", floor, Load(floor.url + LIST, ())),
@@ -83,6 +84,7 @@ def rungs_of(stack: contextlib.ExitStack, folder: Path, packages: Path) -> list[
         Rung("cached", plain, asking(plain, "wide")),
         Rung("cached, no rate", plain, asking(plain, "free")),
         Rung("cached, no metrics", uncounted, asking(uncounted, "wide")),
+        Rung("cached, a line in the log each", logged, asking(logged, "wide")),
         Rung("forwarded", plain, asking(plain, "wide", BYPASS)),
         Rung("forwarded, no metrics", uncounted, asking(uncounted, "wide", BYPASS)),
         Rung("forwarded, new each time", plain, asking(plain, "reader", BYPASS, lua=NEW_QUERY)),

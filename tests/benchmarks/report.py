@@ -69,7 +69,14 @@ TARGETS = (
     Target(
         "forwarded GET, new each time, against fastify", "forwarded, new each time", "fastify", "cpu", None
     ),
-    Target("cached GET traced against untraced", "cached, traced", "cached, hot path off", "cpu", None),
+    Target(
+        "cached GET with its line in the log against without",
+        "cached, a line in the log each",
+        "cached",
+        "cpu",
+        None,
+    ),
+    Target("cached GET traced, one in ten, against untraced", "cached, traced", "cached", "cpu", None),
     Target(
         "forwarded GET traced against untraced", "forwarded, traced", "forwarded, new each time", "cpu", None
     ),
