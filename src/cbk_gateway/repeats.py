@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import hmac
 import secrets
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -103,15 +104,31 @@ class Entry:
     _attempts: Attempts
     _place: Place | None
 
+    def began(self, request_id: str, tag: str | None) -> Coroutine[Any, Any, None] | None:
+        """Note that it will be sent now, bearing this tag: to be awaited before; None if nobody will ask."""
+        return None if self._place is None else self._note(self._place, request_id, tag)
+
+    async def _note(self, place: Place, request_id: str, tag: str | None) -> None:
+        with contextlib.suppress(StoreFault):
+            await self._attempts.began(place, request_id, tag)
+
     async def answered(self, status: int, answer: StoredAnswer | None, ids: tuple[str, ...]) -> None:
         """The upstream answered. To be awaited before the client can send the same write again."""
+        # Side by side. If the record of the attempt is the later one, it may take away that of a repetition
+        # begun in between, of which it can then not be told what it did; nothing worse.
+        settling = asyncio.ensure_future(self._proceed.answered(status, answer))
+        try:
+            await self._noted(status, ids)
+        finally:
+            await settling
+
+    async def _noted(self, status: int, ids: tuple[str, ...]) -> None:
         if self._place is not None:
             with contextlib.suppress(StoreFault):
                 if status == 504:
                     await self._attempts.lingers(self._place)
                 elif status < 500:
                     await self._attempts.ended(self._place, ids)
-        await self._proceed.answered(status, answer)
 
     async def failed(self, outcome: Outcome, *, lingers: bool = False) -> None:
         """There was no answer; `lingers` when the upstream may still be working."""
@@ -124,13 +141,12 @@ class Entry:
         await self._proceed.failed(outcome)
 
 
-async def enter(parts: Parts, x: Exchange, tag: str | None = None) -> Entry | StoredAnswer | None:
+async def enter(parts: Parts, x: Exchange) -> Entry | StoredAnswer | None:
     """Take up a write: leave to make it, the answer it already had, or None where nothing is shielded.
 
     Args:
         parts: What to ask.
         x: The request, its body taken.
-        tag: What the create will bear upstream, if anything.
 
     Raises:
         Conflict: What an earlier attempt did cannot be told, or its key was used for something else.
@@ -147,16 +163,7 @@ async def enter(parts: Parts, x: Exchange, tag: str | None = None) -> Entry | St
     if isinstance(decision, Replay):
         return decision.answer
     place = _place(parts.attempts, attempt, x) if decision.is_shielded else None
-    entry = Entry(decision, parts.attempts, place)
-    if place is not None:
-        try:
-            await parts.attempts.began(place, x.request_id, tag)
-        except StoreFault:
-            pass
-        except BaseException:
-            parts.background.spawn(decision.failed(Outcome.NOT_SENT))
-            raise
-    return entry
+    return Entry(decision, parts.attempts, place)
 
 
 def lingers(fault: UpstreamFault) -> bool:
@@ -177,7 +184,7 @@ async def begin_marks(parts: Parts, x: Exchange) -> list[WriteMark]:
         parts.cache.begin_write(account, types, is_open_ended=route.runs_model)
         for account, types in reached.items()
     ]
-    return list(await asyncio.gather(*marks))
+    return [await marks[0]] if len(marks) == 1 else await asyncio.gather(*marks)
 
 
 async def resolve(attempt: Attempt) -> StoredAnswer | Resolution:

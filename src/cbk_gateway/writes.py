@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
@@ -50,20 +49,24 @@ class _Write:
         "intent",
         "is_whole",
         "kept_body",
-        "marks",
+        "marking",
         "parts",
         "reader",
         "refusal",
+        "unmarking",
         "was_asked",
         "x",
     )
 
-    def __init__(self, parts: Parts, x: Exchange, entry: Entry | None) -> None:
+    def __init__(
+        self, parts: Parts, x: Exchange, entry: Entry | None, marking: asyncio.Task[list[WriteMark]]
+    ) -> None:
         self.parts = parts
         self.x = x
         self.entry = entry
         self.intent: Intent | None = None
-        self.marks: list[WriteMark] = []
+        self.marking: asyncio.Task[list[WriteMark]] | None = marking
+        self.unmarking: list[asyncio.Task[None]] = []
         self.was_asked = False
         self.is_whole = False
         self.kept_body: bytes | None = None
@@ -90,10 +93,17 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
         x.body = await request_body.take(x.request, parts.bounds)
     await forwarding.check_body(parts, x)
     sent = recording.outgoing(parts, x)
-    entry = await repeats.enter(parts, x, sent.tag)
+    # The caches are told while it is asked whether this is a repetition: for one, in vain.
+    marking = parts.background.spawn(repeats.begin_marks(parts, x))
+    try:
+        entry = await repeats.enter(parts, x)
+    except BaseException:
+        parts.background.spawn(_taken_back(marking))
+        raise
     if isinstance(entry, StoredAnswer):
+        parts.background.spawn(_taken_back(marking))
         return _replay(parts, x, entry)
-    write = _Write(parts, x, entry)
+    write = _Write(parts, x, entry, marking)
     x.answer_digest = hashlib.sha256() if parts.journal is not None else None
     try:
         await _prepare(write, sent.tag)
@@ -113,20 +123,28 @@ async def answer(parts: Parts, x: Exchange) -> web.StreamResponse:
 
 
 async def _prepare(write: _Write, tag: str | None) -> None:
-    """All that must be done before a byte is sent: the intent on disk, and the caches told.
+    """All that must be done before a byte is sent: the intent on disk, the caches and the shield told.
 
     The disk and the store do not wait for one another. Where the intent fails, the caches were told for
     nothing, which makes them fetch once more.
     """
     parts, x = write.parts, write.x
-    marking = parts.background.spawn(repeats.begin_marks(parts, x))
+    first = write.entry.began(x.request_id, tag) if write.entry is not None else None
+    known = [parts.background.spawn(first)] if first is not None else []
     try:
         with x.step("journal"):
             write.intent = await recording.intend(parts, x, tag)
         if write.intent is not None:
             parts.metrics.audit.write_begun()
     finally:
-        write.marks = await asyncio.shield(marking)
+        for telling in (*known, write.marking):
+            if telling is not None:
+                await asyncio.shield(telling)
+
+
+async def _taken_back(marking: asyncio.Task[list[WriteMark]]) -> None:
+    """Take marks back, once they stand."""
+    await asyncio.gather(*[mark.finish() for mark in await marking])
 
 
 def _held_back(parts: Parts, x: Exchange) -> Refusal:
@@ -183,6 +201,9 @@ async def _pass_back(write: _Write, upstream_answer: Answer) -> web.StreamRespon
         return forwarding.response_of(x)
     body, rest = await forwarding.gather(upstream_answer, parts.max_whole_bytes)
     passing = _passing(write, is_stream=False) if rest is not None else None
+    if rest is None:
+        # What follows here does not depend on it.
+        _unmark(write)
     if status < 300:
         found: tuple[str, ...] = ()
         if passing is not None:
@@ -250,16 +271,30 @@ async def _ended_by(write: _Write, pieces: AsyncIterator[bytes]) -> AsyncIterato
         yield last
 
 
+def _unmark(write: _Write) -> None:
+    """Begin to take the marks back: the upstream has ended the write, or will never begin it."""
+    marking, write.marking = write.marking, None
+    if marking is None:
+        return
+    # In tasks of their own: a client that leaves now must not leave old answers behind.
+    if not marking.done():
+        write.unmarking = [write.parts.background.spawn(_taken_back(marking))]
+    elif not marking.cancelled() and marking.exception() is None:
+        write.unmarking = [mark.ending() for mark in marking.result()]
+
+
 async def _finish(write: _Write, kept: StoredAnswer | None) -> None:
     """Take the marks back and let repetitions know of the answer, before the client can know of it."""
-    work = [mark.finish() for mark in write.marks]
-    write.marks = []
+    _unmark(write)
+    work, write.unmarking = write.unmarking, []
     entry, write.entry = write.entry, None
     if entry is not None and write.answer is not None:
-        work.append(entry.answered(write.answer.status, kept, write.answer_ids))
+        answered = entry.answered(write.answer.status, kept, write.answer_ids)
+        work.append(write.parts.background.spawn(answered))
     if work:
-        # In a task of its own: a client that leaves now must not leave old answers behind.
-        await asyncio.shield(write.parts.background.spawn(_all(work)))
+        await asyncio.wait(work)
+        for done in work:
+            done.result()
 
 
 async def _fail(write: _Write, fault: UpstreamFault) -> None:
@@ -269,16 +304,10 @@ async def _fail(write: _Write, fault: UpstreamFault) -> None:
         await asyncio.shield(write.parts.background.spawn(failing))
 
 
-async def _all(work: list[Coroutine[Any, Any, None]]) -> None:
-    await asyncio.gather(*work)
-
-
 def _close(write: _Write) -> None:
     """Close intent, invalidation and grant; synchronous, so that cancellation cannot interrupt it."""
     parts, x = write.parts, write.x
-    for mark in write.marks:
-        parts.background.spawn(mark.finish())
-    write.marks = []
+    _unmark(write)
     entry, write.entry = write.entry, None
     if entry is not None:
         refused = write.refusal is not None or not write.was_asked

@@ -67,14 +67,17 @@ def settings(upstream_port: int, changes: list[str]) -> dict[str, Any]:
     return document
 
 
+def start_logs(changes: list[str]) -> None:
+    """Show errors; or make a line per request, and write it where that costs no disk."""
+    if "logging.access=true" in changes:
+        configure_logging("info", "json", Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+    else:
+        configure_logging("error")
+
+
 async def main(upstream_port: int, changes: list[str]) -> int:
     """Serve until told to stop."""
     with tempfile.TemporaryDirectory(prefix="cbkgw-bench-") as name:
-        # Errors are shown; lines of requests go where they cost no disk, but all that it takes to make them.
-        if "logging.access=true" in changes:
-            configure_logging("info", "json", Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
-        else:
-            configure_logging("error")
         file = Path(name) / "gateway.yaml"
         file.write_text(yaml.safe_dump(settings(upstream_port, changes)))
         async with Gateway(load(file, environ={"KEY": SIGNING_KEY}), tenants=tenants()) as gateway:
@@ -89,4 +92,5 @@ async def main(upstream_port: int, changes: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    start_logs(sys.argv[2:])
     sys.exit(run(lambda: main(int(sys.argv[1]), sys.argv[2:])))

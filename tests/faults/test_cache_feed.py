@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import pytest
 from cbk_gateway.cache import Cache, CacheKeyParts, CacheOptions, Consistency, Fill
 from cbk_gateway.cache.shelf import FEED
 from cbk_gateway.operation import understand
-from cbk_gateway.store import StoreOptions, open_store
+from faults import feed_relay
+from faults.feed_relay import eventually, relay
 
 PARTS = CacheKeyParts("acme", "key", None, "", "")
 BOTS = understand("GET", "/v1/bot/list")
@@ -22,121 +22,15 @@ LEASE_S = 1.0
 OPTIONS = CacheOptions(lease_s=LEASE_S, heartbeat_s=0.1, death_after_s=20.0)
 
 
-class Relay:
-    """Stands between a worker and the store, and can hold back what the feed brings."""
-
-    def __init__(self, path: Path, upstream: str) -> None:
-        self.path = path
-        self._upstream = upstream
-        self._open = asyncio.Event()
-        self._open.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._feeds: list[asyncio.StreamWriter] = []
-        self._holds_all = self._holds_replies = False
-        self._is_muffled = False
-
-    def hold(self) -> None:
-        """From now on nothing arrives on either side of any connection; all of them stay up."""
-        self._open.clear()
-        self._holds_all = True
-
-    def hold_replies(self) -> None:
-        """From now on no reply to a command arrives; commands, and the feed, do."""
-        self._open.clear()
-        self._holds_replies = True
-
-    def muffle(self) -> None:
-        """From now on writes are not heard of; beats are."""
-        self._is_muffled = True
-
-    def silence(self) -> None:
-        """From now on nothing that the feed brings arrives; its connection stays up."""
-        self._open.clear()
-
-    def cut(self) -> None:
-        """Break the feed's connection."""
-        for writer in self._feeds:
-            writer.close()
-
-    def resume(self) -> None:
-        self._open.set()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await asyncio.open_unix_connection(self._upstream)
-        is_feed = asyncio.Event()
-
-        async def upward() -> None:
-            while octets := await reader.read(65536):
-                if self._holds_all:
-                    await self._open.wait()
-                if b"SUBSCRIBE" in octets and not is_feed.is_set():
-                    is_feed.set()
-                    self._feeds.append(writer)
-                forth.write(octets)
-
-        async def downward() -> None:
-            while octets := await back.read(65536):
-                if self._holds_all or is_feed.is_set() is not self._holds_replies:
-                    await self._open.wait()
-                if is_feed.is_set() and self._is_muffled and FEED.encode() in octets:
-                    continue
-                writer.write(octets)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                ways = [group.create_task(upward()), group.create_task(downward())]
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                for way in ways:
-                    way.cancel()
-        except* (ConnectionError, OSError):
-            pass
-        finally:
-            writer.close()
-            forth.close()
-
-
-@asynccontextmanager
-async def relay(tmp_path: Path, store_url: str) -> AsyncIterator[Relay]:
-    one = Relay(tmp_path / "relay.sock", store_url.removeprefix("unix://"))
-    served: set[asyncio.Task[None]] = set()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        served.add(asyncio.get_running_loop().create_task(one.serve(reader, writer)))
-
-    server = await asyncio.start_unix_server(accept, str(one.path))
-    try:
-        yield one
-    finally:
-        one.resume()
-        server.close()
-        for task in served:
-            task.cancel()
-        if served:
-            await asyncio.wait(served)
-
-
-@asynccontextmanager
-async def worker(url: str, options: CacheOptions = OPTIONS) -> AsyncIterator[Cache]:
-    async with await open_store(StoreOptions(url=url, call_timeout_s=1.0)) as store:
-        cache = Cache(store, options)
-        await cache.start()
-        await eventually(lambda: cache.is_live)
-        try:
-            yield cache
-        finally:
-            await cache.stop()
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
+def worker(url: str, options: CacheOptions = OPTIONS) -> AbstractAsyncContextManager[Cache]:
+    return feed_relay.worker(url, options)
 
 
 async def fill(cache: Cache) -> None:
     found = await cache.recall(BOTS, PARTS)
     assert isinstance(found, Fill)
     await found.store(200, HEADERS, b'{"items":["old"]}')
+    await cache._tiers.kept()
     assert cache.recall_now(BOTS, PARTS) is not None
 
 

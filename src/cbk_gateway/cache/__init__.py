@@ -15,7 +15,8 @@ write that could have changed it has been acknowledged since it was fetched, whi
     shared.py          one copy of `platform/*` for all accounts
     feed.py            the subscription on which workers hear one another
     announcement.py    one write being told to the other workers
-    membership.py      leases on memory, announcements, and why they are enough
+    announcer.py       telling them, and waiting until they have obeyed
+    membership.py      leases on memory, and why they and the announcements are enough
     tiers.py           what the parts of one worker share
     writes.py          what surrounds a write; outages
     flight.py          coalescing within a worker

@@ -58,7 +58,7 @@ class Cache:
         self._options = options
         self._observer: CacheObserver = observer if observer is not None else SilentObserver()
         self._tiers = Tiers(store, options, self._observer, clock, breaks)
-        self._writes = Writes(self._tiers)
+        self._writes = Writes(self._tiers, is_cluster=store.is_cluster)
         self._membership = Membership(store, self._tiers, self._writes.recover)
         self._asks = Asks(options)
 
@@ -190,6 +190,7 @@ class Cache:
 
         Raises StoreFault when the store is away.
         """
+        await self._tiers.kept()
         return await self._tiers.inventory.shown(account, Mention(types, identifier), limit)
 
     # Asking the tiers in order.
@@ -364,7 +365,7 @@ class Cache:
         if look.is_write_open:
             # What is fetched now may be older than the write that is ending: for those who wait already,
             # and for nobody who comes later, except by way of the store, which knows when it ended.
-            flight.is_joinable = False
+            flight.is_joinable, flight.is_beside_write = False, True
         self._observer.missed(reason)
         fill = Fill(
             self._tiers,

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable
-from typing import Final, Protocol, cast
+from collections.abc import Iterable
+from typing import Final, Protocol
 
 import orjson
 import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisClusterException, RedisError
 
-from cbk_gateway.cache.shelf import FEED
+from cbk_gateway.cache.shelf import FEED, script
 from cbk_gateway.store import Store, StoreFault
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +65,7 @@ class Feed:
         self._patience_s = patience_s
         self._answers: dict[str, list[int]] = {}
         self._has_answers = asyncio.Event()
+        self._say = script(store, "say", prelude=None)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -122,15 +123,12 @@ class Feed:
             await self._has_answers.wait()
             self._has_answers.clear()
             answers, self._answers = self._answers, {}
+            words: list[str | bytes] = []
             for writer, numbers in answers.items():
-                # Without our answer the writer waits for the end of our lease.
-                with contextlib.suppress(StoreFault):
-                    await self._publish(channel_of(writer), b"A " + orjson.dumps([self._me, numbers]))
-
-    async def _publish(self, channel: str, message: bytes) -> None:
-        _: object = await self._store.call(
-            lambda client: cast("Awaitable[object]", client.publish(channel, message))
-        )
+                words += (channel_of(writer), b"A " + orjson.dumps([self._me, numbers]))
+            # Without our answer the writer waits for the end of our lease.
+            with contextlib.suppress(StoreFault):
+                await self._say(keys=(FEED,), args=words)
 
 
 async def end(tasks: Iterable[asyncio.Task[None]]) -> None:

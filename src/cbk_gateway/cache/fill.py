@@ -3,12 +3,18 @@
 A `Fill` is given to one request at a time. It ends by `store` or by `abandon`, whichever comes first; one
 that is forgotten loses its lease after some seconds. The rules of storing are `storability.py`'s; this
 module only carries them out.
+
+An answer that may enter memory at once (`Tiers.admit`, and no write was under way when the fetch began) is
+given at once, and the store is asked to keep it behind the client's back: who asks this worker next finds it
+in memory, and who asks another waits for the store to have it. Any other answer is given when the store has
+said whether it keeps it.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cbk_gateway.cache import representation, status
 from cbk_gateway.cache.answers import Headers, Hit, StoredAnswer
@@ -17,6 +23,7 @@ from cbk_gateway.cache.copy import Copy, Wish
 from cbk_gateway.cache.entry import Entry
 from cbk_gateway.cache.flight import Answered, Declined, Flight
 from cbk_gateway.cache.keys import JSONL
+from cbk_gateway.cache.shelf import Kept
 from cbk_gateway.cache.storability import Verdict, header, judge
 from cbk_gateway.store import StoreFault
 
@@ -28,6 +35,11 @@ _OURS = frozenset(
     {"content-type", "etag", "vary", "content-language", "content-length", "content-encoding", "age"}
     | {"last-modified", "accept-ranges", "transfer-encoding"}
 )
+
+
+# Turns of the event loop from the end of a fetch to the writing of its answer. If they are more, the answer
+# leaves a little later, and nothing else.
+_TURNS_TO_ANSWER: Final = 2
 
 
 class Fill:
@@ -129,17 +141,13 @@ class Fill:
             self._decline(verdict, copy, upstream_status)
             said = status.forwarded(self._reason, status=upstream_status, detail=verdict.reason)
             return self._unstored(upstream_status, sent, body, said)
-        outcome = "store-away"
-        try:
-            outcome = await self._keep(copy, verdict)
-        except StoreFault:
-            self._tiers.release_later(self)
-        finally:
-            self._end()
-            is_stored = outcome == "stored"
-            self._tiers.flights.close(self.flight)
-            self.flight.land(Answered(copy, upstream_status, is_stored))
-            self._tiers.woken(self.ask.digest)
+        if self._enters_now(copy):
+            self._landed(copy, upstream_status, is_stored=True)
+            self._tiers.keep_behind(self._keep_behind(copy, verdict))
+            outcome = "stored"
+        else:
+            outcome = await self._keep_first(copy, verdict, upstream_status)
+        is_stored = outcome == "stored"
         self._tiers.vote_later(self.ask, copy, verdict.ttl_s)
         said = status.forwarded(
             self._reason,
@@ -214,7 +222,51 @@ class Fill:
         )
         return self.ask.copy(entry, now, now_ms)
 
-    async def _keep(self, copy: Copy, verdict: Verdict) -> str:
+    def _landed(self, copy: Copy, upstream_status: int, *, is_stored: bool) -> None:
+        """There is an answer for all who wait for it."""
+        self._end()
+        self._tiers.flights.close(self.flight)
+        self.flight.land(Answered(copy, upstream_status, is_stored))
+
+    def _enters_now(self, copy: Copy) -> bool:
+        """Take the answer into memory before the store is asked to keep it, where that is safe."""
+        if self.flight.is_beside_write or copy.entry.size_bytes > self._tiers.options.l2_account_max_bytes:
+            return False
+        return self._tiers.admit(self.flight, copy)
+
+    async def _keep_behind(self, copy: Copy, verdict: Verdict) -> None:
+        """Have the store keep what was answered already and is in memory.
+
+        Until then the right to fetch is still ours, so that other workers wait for this instead of fetching.
+        """
+        for _ in range(_TURNS_TO_ANSWER):
+            await asyncio.sleep(0)
+        try:
+            kept = await self._keep(copy, verdict)
+        except StoreFault:
+            await self._tiers.release(self.ask.account, self.ask.digest, self.flight.token)
+            return
+        if not kept.is_stored:
+            # A write that will be heard of here in a moment, or a purge that may have meant another copy.
+            self._tiers.memory.forget(copy)
+        self._tiers.woken(self.ask.digest)
+
+    async def _keep_first(self, copy: Copy, verdict: Verdict, upstream_status: int) -> str:
+        """Have the store keep an answer that may enter memory only with the store's word, or not at all."""
+        outcome = "store-away"
+        try:
+            kept = await self._keep(copy, verdict)
+            outcome = kept.outcome
+            if kept.is_stored:
+                self._tiers.admit(self.flight, copy)
+        except StoreFault:
+            self._tiers.release_later(self)
+        finally:
+            self._landed(copy, upstream_status, is_stored=outcome == "stored")
+            self._tiers.woken(self.ask.digest)
+        return outcome
+
+    async def _keep(self, copy: Copy, verdict: Verdict) -> Kept:
         tiers, ask = self._tiers, self.ask
         kept = await tiers.shelf.keep(
             ask.account,
@@ -228,12 +280,11 @@ class Fill:
         )
         if kept.is_stored:
             tiers.observer.stored(len(copy.entry.body))
-            tiers.admit(self.flight, copy)
         else:
             tiers.observer.unstored(kept.outcome)
         if kept.evicted:
             tiers.observer.evicted("l2", kept.evicted)
-        return kept.outcome
+        return kept
 
     def _decline(self, verdict: Verdict, copy: Copy, upstream_status: int) -> None:
         tiers = self._tiers

@@ -64,6 +64,8 @@ class Flight(Generic[C, F]):
         session: The feed's session when it began; None when the feed was not live.
         is_void: Whether a write made its entry old since it began.
         is_joinable: Whether others may follow.
+        is_beside_write: Whether a write was under way when the store was asked, so that only the store can
+            tell whether what is fetched now is older than that write.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class Flight(Generic[C, F]):
         "_waiting",
         "account",
         "digest",
+        "is_beside_write",
         "is_joinable",
         "is_void",
         "reads",
@@ -88,6 +91,7 @@ class Flight(Generic[C, F]):
         self.session = session
         self.is_void = False
         self.is_joinable = session is not None
+        self.is_beside_write = False
         self._waiting: deque[asyncio.Future[Landing[C, F]]] = deque()
 
     @property

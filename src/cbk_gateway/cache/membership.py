@@ -1,16 +1,16 @@
 """The invalidation feed: how every worker hears of a write before the write's answer leaves.
 
-Owns the worker's place among the others: its heartbeat, its subscription, its lease on its own memory, the
-announcements it makes and the answers to them. What is dropped on hearing one is given in as a function.
+Owns the worker's place among the others: its heartbeat, its subscription, its lease on its own memory, and
+what it does on hearing an announcement. What is dropped on hearing one is given in as a function.
 
 **Protocol.** Every worker subscribes to one feed and to a channel of its own. Each `heartbeat_s` it runs a
 script that (a) extends its lease in the register of leases, (b) publishes a beat to its own channel. It may
 serve from memory until `sent + lease_s` of the last beat that *came back by the subscription*; so a feed that
 is down, late or half open ends the use of memory by itself. A writer bumps the epochs in the store and then
-announces: one script publishes the account and types and reads who holds a lease and until when. Every worker
-that hears it drops its copies, voids its flights, and answers. The write's answer leaves when all of them
-have answered, or when the leases of those that have not are over; their renewal is refused meanwhile, for
-every writer to see, and a refused worker drops its whole memory before it joins again.
+announces (`announcer.py`): a script publishes the account and types and reads who holds a lease and until
+when. Every worker that hears it drops its copies, voids its flights, and answers. The write's answer leaves
+when all of them have answered, or when the leases of those that have not are over; their renewal is refused
+meanwhile, for every writer to see, and a refused worker drops its whole memory before it joins again.
 
 **Why no worker serves an answer from before a write W after W was acknowledged.** Let a worker B serve copy c
 at time t after that. B's lease is valid at t.
@@ -20,7 +20,10 @@ at time t after that. B's lease is valid at t.
    begun before B heard of W it would be void. So it began after, and its script ran in the store after W's
    bump. An entry that the store holds as good then was kept under the bumped epochs; while W's mark stands
    nothing is kept (`keep.lua`); and a fetch begun while it stood has another vector than the one after W's
-   second bump. So c was fetched from the upstream after W had ended there.
+   second bump. So c was fetched from the upstream after W had ended there. An answer that enters memory
+   before the store is asked to keep it (`fill.py`) is one for which that script found no mark that holds it
+   back. So W's mark had been taken away before the fetch began, because W had ended; or it was lost, and then
+   W's writer announces once more before W is acknowledged, and B drops c on hearing that.
 2. B did not answer. W's writer had its renewal refused and waited for the end of the lease that stood then
    (of one that it read after publishing, if the store was lost meanwhile: a later lease's beat was published
    after the announcement, and a subscription delivers in order, so hearing the one means having heard the
@@ -37,7 +40,7 @@ at time t after that. B's lease is valid at t.
 
 Clocks are compared as durations only, and go on while the machine sleeps where the system can tell: a lease
 counts here from before its beat was sent, in the store from when it arrived, and the writer counts from the
-reply; all three err towards waiting. Rates may differ by `_DRIFT`. All workers must have the same `lease_s`.
+reply; all three err towards waiting. Rates may differ by `DRIFT`. All workers must have the same `lease_s`.
 Pub/sub alone would prove nothing: it neither stores nor confirms. One thing is the operator's: a primary
 that was deposed behind a partition must not go on granting leases. A Cluster's stops by itself; behind
 Sentinel it needs `min-replicas-to-write 1` and a `min-replicas-max-lag` below the time to fail over, which
@@ -60,23 +63,18 @@ from typing import Final
 import orjson
 import structlog
 
-from cbk_gateway.cache.announcement import Announcement, Beat
+from cbk_gateway.cache.announcement import Beat
+from cbk_gateway.cache.announcer import BIRTH, DRIFT, LEASES, LIVES, Announcer
 from cbk_gateway.cache.feed import Feed, channel_of, end, set_within
 from cbk_gateway.cache.mention import Mention
 from cbk_gateway.cache.options import Consistency
-from cbk_gateway.cache.shelf import FEED, script
+from cbk_gateway.cache.shelf import script
 from cbk_gateway.cache.tiers import Tiers
 from cbk_gateway.store import Store, StoreFault
 
 _log = structlog.get_logger(__name__)
 
-_LEASES: Final = "cbkgw:{cache-feed}:leases"
-_LIVES: Final = "cbkgw:{cache-feed}:lives"
-_BIRTH: Final = "cbkgw:{cache-feed}:birth"
 _GENERATION: Final = "cbkgw:{cache-feed}:generation"
-_DRIFT: Final = 0.02
-_ACK_PATIENCE_S: Final = 0.25
-_UNCOUNTABLE: Final = 1 << 30
 
 
 class Membership:
@@ -87,6 +85,10 @@ class Membership:
         tiers: What to drop from.
         recover: Called after the store came back, before anything is served; raises StoreFault to be called
             again.
+
+    Attributes:
+        announcer: Tells the others of this worker's writes.
+        is_recovered: Whether every write that could not be told of has been made up for.
     """
 
     def __init__(self, store: Store, tiers: Tiers, recover: Callable[[], Awaitable[None]]) -> None:
@@ -96,8 +98,7 @@ class Membership:
         self._recover = recover
         self._me = tiers.worker
         self._heartbeat = script(store, "heartbeat", prelude="register")
-        self._announce = script(store, "announce", prelude="register")
-        self._leave = script(store, "leave", prelude=None)
+        self.announcer = Announcer(store, tiers, lambda: self._is_hearing)
         self._session = 0
         self._is_hearing = False
         self._is_member = False
@@ -107,8 +108,6 @@ class Membership:
         self._is_quiet = False
         self._beat_number = 0
         self._beats: dict[int, Beat] = {}
-        self._announcements: dict[int, Announcement] = {}
-        self._announced = 0
         self._beat_now = asyncio.Event()
         self._beater: asyncio.Task[None] | None = None
         self._feed = Feed(store, self._me, self, self._options.lease_s)
@@ -132,7 +131,7 @@ class Membership:
         """
         with contextlib.suppress(StoreFault):
             told = await self._store.call(lambda client: client.info("server"))
-            await self._store.call(lambda client: client.set(_BIRTH, f"{told['run_id']} 0 restart"))
+            await self._store.call(lambda client: client.set(BIRTH, f"{told['run_id']} 0 restart"))
 
     async def stop(self, *, is_clean: bool) -> None:
         """Leave. Not cleanly when writes are left that nobody was told of: the others must then assume it."""
@@ -141,7 +140,7 @@ class Membership:
             self._beater = None
         await self._feed.stop()
         with contextlib.suppress(StoreFault):
-            await self._leave(keys=(_LEASES, _LIVES), args=("gone" if is_clean else "stopped", self._me))
+            await self.announcer.leave("gone" if is_clean else "stopped", self._me)
 
     def session(self, now: float) -> int | None:
         """Number of the present session; None while the worker's memory must not be used."""
@@ -159,76 +158,6 @@ class Membership:
         """Beat as soon as possible, because this worker knows less than the store does."""
         self._beat_now.set()
 
-    async def announce(
-        self, account: str, types: tuple[str, ...], identifier: str | None = None
-    ) -> Announcement:
-        """Tell the others what is old, after it was made so in the store.
-
-        Args:
-            account: Whose it is.
-            types: The types whose answers are old.
-            identifier: With it, old are only answers *of* these types (of any, when there are none) that
-                speak of this id; the store has dropped them.
-
-        Raises:
-            StoreFault: They may or may not have been told.
-        """
-        self._announced += 1
-        number = self._announced
-        announcement = Announcement()
-        self._announcements[number] = announcement
-        words = [self._me, number, account, types]
-        message = b"I " + orjson.dumps(words if identifier is None else [*words, identifier])
-        try:
-            reply = await self._announce(
-                keys=(_LEASES, _BIRTH),
-                args=(FEED, message, self._me, int(self._options.lease_s * 1000)),
-            )
-        except BaseException:
-            self._announcements.pop(number, None)
-            raise
-        now_ms, receivers, doubt, doubt_ends_ms = reply[:4]
-        now = self._tiers.now()
-        for worker, ends_ms in zip(reply[4::2], reply[5::2], strict=True):
-            announcement.owe(worker.decode(), now + (ends_ms - now_ms) / 1000 * (1 + _DRIFT))
-        if doubt:
-            announcement.doubt_ends_at = now + (doubt_ends_ms - now_ms) / 1000 * (1 + _DRIFT)
-            # After a restart nobody's answers are enough: those who are missing cannot be counted.
-            # On a Cluster a node counts its own subscribers only.
-            is_countable = doubt == b"flush" and not self._store.is_cluster
-            announcement.needed = receivers - self._is_hearing if is_countable else _UNCOUNTABLE
-        announcement.is_sent = True
-        announcement.settle()
-        if announcement.is_heard.is_set() or self._options.consistency is Consistency.BOUNDED:
-            self._announcements.pop(number, None)
-        return announcement
-
-    async def obeyed(self, announcement: Announcement) -> None:
-        """Wait until no other worker can serve what was announced to be old. Raises nothing."""
-        if announcement.is_heard.is_set() or self._options.consistency is Consistency.BOUNDED:
-            return
-        started = self._tiers.now()
-        if not await set_within(announcement.is_heard, _ACK_PATIENCE_S):
-            await self._refuse(announcement)
-            await set_within(announcement.is_heard, max(0.0, announcement.ends_at - self._tiers.now()))
-        self._forget(announcement)
-        self._tiers.observer.write_waited(self._tiers.now() - started)
-
-    async def _refuse(self, announcement: Announcement) -> None:
-        """See to it that no lease of those who do not answer goes on; how long each lasts is known then."""
-        laggards = announcement.laggards
-        if not laggards:
-            return
-        _log.warning("cache_feed_unanswered", workers=len(laggards))
-        try:
-            now_ms, *ends = await self._leave(keys=(_LEASES, _LIVES), args=("refused", *laggards))
-        except StoreFault:
-            return
-        now = self._tiers.now()
-        for worker, ends_ms in zip(laggards, ends, strict=True):
-            if worker in announcement.waiting_for and ends_ms:
-                announcement.waiting_for[worker] = now + (ends_ms - now_ms) / 1000 * (1 + _DRIFT)
-
     def leases_end_at(self) -> float:
         """When no worker's lease can last any more, given that the store answers nobody since it was lost.
 
@@ -237,7 +166,7 @@ class Membership:
         if self._options.consistency is Consistency.BOUNDED:
             return 0.0
         lost_at = self._fault_since if self._fault_since is not None else self._tiers.now()
-        return lost_at + self._options.lease_s * (1 + _DRIFT)
+        return lost_at + self._options.lease_s * (1 + DRIFT)
 
     def note_untold(self) -> None:
         """A write could not be announced: nothing is served here until that has been made up for."""
@@ -249,17 +178,13 @@ class Membership:
         if self._fault_since is None:
             self._fault_since = self._tiers.now()
 
-    def _forget(self, announcement: Announcement) -> None:
-        for number, one in list(self._announcements.items()):
-            if one is announcement:
-                del self._announcements[number]
-
     # The heartbeat.
 
     async def _beat_forever(self) -> None:
         while True:
-            self._beat_now.clear()
             await set_within(self._beat_now, self._options.heartbeat_s)
+            # Here, not after the beat: what comes to hurry it while it is under way wants another one.
+            self._beat_now.clear()
             await self._beat()
             self._prolong_fills()
 
@@ -276,7 +201,7 @@ class Membership:
         session = self._session
         try:
             goes_on, generation, _ = await self._heartbeat(
-                keys=(_LEASES, _BIRTH, _LIVES, _GENERATION),
+                keys=(LEASES, BIRTH, LIVES, _GENERATION),
                 args=(
                     *(self._me, int(options.lease_s * 1000), int(options.death_after_s * 1000)),
                     *(channel_of(self._me), self._beat_number, wanted),
@@ -331,7 +256,7 @@ class Membership:
         if not (beat.is_granted and beat.is_heard):
             return
         was_live = self.session(self._tiers.now()) is not None
-        self._live_until = max(self._live_until, beat.sent_at + self._options.lease_s * (1 - _DRIFT))
+        self._live_until = max(self._live_until, beat.sent_at + self._options.lease_s * (1 - DRIFT))
         if not was_live:
             self._tiers.observer.feed_live(is_live=True)
 
@@ -376,11 +301,7 @@ class Membership:
             case b"B":
                 self._heard_beat(int(text))
             case b"A":
-                worker, numbers = orjson.loads(text)
-                for number in numbers:
-                    announcement = self._announcements.get(number)
-                    if announcement is not None:
-                        announcement.note(worker)
+                self.announcer.answered(*orjson.loads(text))
             case _:
                 raise ValueError("unknown message on the feed")
 

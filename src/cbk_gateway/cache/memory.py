@@ -1,7 +1,7 @@
 """The worker's own tier: copies in memory, bounded by bytes, least recently used with regard to frequency.
 
 It holds what it is given until it is told otherwise. Whether it may be *served* from is `membership.py`'s
-business, and only copies that the store held as good at that moment may be put in (see `cache.py`).
+business, and which copies may be put in that of `Tiers.admit`.
 
 Eviction takes the copy that was not used for longest, unless it was used often: then its count is halved and
 it goes round once more. One account may fill `account_share` of the room; past that it evicts its own copies,
@@ -109,6 +109,15 @@ class Memory:
         self.size_bytes -= size
         if not shelf.copies:
             del self._accounts[copy.account]
+
+    def holds(self, copy: Copy) -> bool:
+        """Whether this very copy is here."""
+        return self._order.get(copy.digest) is copy
+
+    def forget(self, copy: Copy) -> None:
+        """Drop this very copy, if it is here."""
+        if self.holds(copy):
+            self.drop(copy.digest)
 
     def invalidate(self, account: str, types: Iterable[str]) -> int:
         """Forget an account's copies that depend on any of these types. Returns how many there were."""

@@ -70,6 +70,14 @@ class Kept:
         return self.outcome == "stored"
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What a script that tells the other workers has to be given: `membership.py` makes and reads it."""
+
+    keys: tuple[str, ...]
+    args: tuple[str | bytes | int, ...]
+
+
 @lru_cache(maxsize=4096)
 def keys_of(account: str) -> AccountKeys:
     """`account_keys`, remembered."""
@@ -84,11 +92,12 @@ class Shelf:
         self._codec = codec
         self._fill_lease_ms = int(options.fill_lease_s * 1000)
         self._mark_lease_ms = int(options.mark_lease_s * 1000)
-        self._recall = script(store, "recall")
-        self._keep = script(store, "keep")
+        self._recall = script(store, "recall", is_bulky=True)
+        self._keep = script(store, "keep", is_bulky=True)
         self._release = script(store, "release")
         self._prolong = script(store, "prolong")
         self._begin = script(store, "begin")
+        self._begin_told = script(store, "begin_told", prelude=("common", "register"))
         self._renew = script(store, "renew")
         self._finish = script(store, "finish")
         self.generation = 0
@@ -164,6 +173,17 @@ class Shelf:
         """Make `types` old and leave a mark of `kind` "o" (open-ended) or "s" (short)."""
         await self._on_epochs(self._begin, account, (kind, mark, self._mark_lease_ms, " ".join(types)))
 
+    async def begin_write_told(
+        self, account: str, kind: str, mark: str, types: Sequence[str], telling: Telling
+    ) -> list[Any]:
+        """Do that and tell of it, in one script: not on a Cluster. Gives what the telling is answered."""
+        keys = keys_of(account)
+        reply: list[Any] = await self._begin_told(
+            keys=(keys.epochs, keys.marks, *telling.keys),
+            args=(kind, mark, self._mark_lease_ms, " ".join(types), *telling.args),
+        )
+        return reply
+
     async def renew_write(self, account: str, kind: str, mark: str, types: Sequence[str]) -> bool:
         """Keep a mark alive. Returns whether it was there; if not, it stands again and `types` are old."""
         reply = await self._on_epochs(
@@ -186,8 +206,11 @@ class Shelf:
         return self._codec.decode(blob[TIMES:], entry_key, int(blob[:13]), int(blob[13:TIMES]))
 
 
-def script(store: Store, name: str, *, prelude: str | None = "common") -> StoreScript:
-    """A script of `lua/`, behind the prelude that it shares with others."""
+def script(
+    store: Store, name: str, *, prelude: str | tuple[str, ...] | None = "common", is_bulky: bool = False
+) -> StoreScript:
+    """A script of `lua/`, behind the prelude (or several) that it shares with others."""
     folder = importlib.resources.files("cbk_gateway.cache") / "lua"
-    texts = [(folder / f"{one}.lua").read_text(encoding="utf-8") for one in (prelude, name) if one]
-    return store.script("".join(texts))
+    before = (prelude,) if isinstance(prelude, str) else prelude or ()
+    texts = [(folder / f"{one}.lua").read_text(encoding="utf-8") for one in (*before, name)]
+    return store.script("".join(texts), is_bulky=is_bulky)

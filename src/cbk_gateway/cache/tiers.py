@@ -81,24 +81,28 @@ class Tiers:
         self._declined: OrderedDict[str, float] = OrderedDict()
         self._wakers: dict[str, set[asyncio.Event]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._keeping: set[asyncio.Task[None]] = set()
 
     def new_token(self) -> str:
         """A name that no other flight or write of any worker has."""
         self._tokens += 1
         return f"{self.worker}-{self._tokens}"
 
-    def admit(self, flight: Flight[Copy, Fill], copy: Copy) -> None:
-        """Take an answer into memory that the store has just held, or taken in, as good.
+    def admit(self, flight: Flight[Copy, Fill], copy: Copy) -> bool:
+        """Take an answer into memory; returns whether it is there now.
 
-        Only if the feed was live, without a break, since before the store was asked, and has told of no
-        write since then that would make it old: else the write may have come between the two.
+        One that the store has just held, or taken in, as good; or one that was fetched after the store was
+        asked, while no write was under way. Only if the feed was live, without a break, since before the
+        store was asked, and has told of no write since then that would make it old: else the write may have
+        come between the two.
         """
         if flight.is_void or flight.session is None or flight.session != self.session(self.now()):
-            return
+            return False
         evicted = self.memory.put(copy)
         if evicted:
             self.observer.evicted("l1", evicted)
         self.observer.memory(len(self.memory), self.memory.size_bytes)
+        return self.memory.holds(copy)
 
     def drop(self, account: str, types: Iterable[str], cause: str) -> None:
         """Forget what these types' answers were, here. Flights under way will not enter memory."""
@@ -185,6 +189,17 @@ class Tiers:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def keep_behind(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what has the store keep an answer that was given already."""
+        task = self.spawn(work)
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def kept(self) -> None:
+        """Wait until the store has, or has refused, what was answered up to now."""
+        if self._keeping:
+            await asyncio.wait(set(self._keeping))
 
     async def settle(self, seconds: float) -> None:
         """Let background work end; cancel what has not ended in time."""

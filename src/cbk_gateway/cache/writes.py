@@ -2,9 +2,10 @@
 
 Owns the order of things around one write. What other workers do on hearing of it is `membership.py`'s.
 
-**The order.** `begin`: bump the epochs and leave a mark, in one script; drop here; announce. Only then is the
-write forwarded. `finish`: bump again and take the mark away; wait until all have answered the announcement.
-Only then does the write's answer leave. Between the two the mark keeps answers fetched meanwhile, which may
+**The order.** `begin`: bump the epochs, leave a mark, announce, all in one script (on a Cluster in two, one
+after the other, since the account and the feed lie on different nodes); drop here. Only then is the write
+forwarded. `finish`: bump again and take the mark away; wait until all have answered the announcement. Only
+then does the write's answer leave. Between the two the mark keeps answers fetched meanwhile, which may
 show either state, out of every cache; so it does not matter if the second bump fails or never comes: the mark
 outlives its writer by `mark_lease_s`, keeps holding answers back, and its end is a bump. A writer that finds
 its mark gone at the end, by a flush or because it was itself too late, announces once more. While a write is
@@ -29,6 +30,7 @@ import asyncio
 import structlog
 
 from cbk_gateway.cache.announcement import Announcement
+from cbk_gateway.cache.announcer import Announcer
 from cbk_gateway.cache.feed import end
 from cbk_gateway.cache.membership import Membership
 from cbk_gateway.cache.mention import Mention
@@ -73,19 +75,29 @@ class WriteMark:
         Call it whatever became of the write, above all when that is not known. The work goes on when the
         caller is cancelled.
         """
+        await asyncio.shield(self.ending())
+
+    def ending(self) -> asyncio.Task[None]:
+        """The same as a task, begun by the first call."""
         if self.task is None:
             self.task = self._writes.end(self)
-        await asyncio.shield(self.task)
+        return self.task
 
     def __repr__(self) -> str:
         return f"<WriteMark {self.account} {' '.join(self.types)} {self.kind}>"
 
 
 class Writes:
-    """The writes of one worker."""
+    """The writes of one worker.
 
-    def __init__(self, tiers: Tiers) -> None:
+    Args:
+        tiers: Whose worker this is.
+        is_cluster: Whether the store is one, where a script cannot reach an account and the feed at once.
+    """
+
+    def __init__(self, tiers: Tiers, *, is_cluster: bool = False) -> None:
         self._tiers = tiers
+        self._is_cluster = is_cluster
         self._membership: Membership | None = None
         self._open: dict[str, WriteMark] = {}
         self._blind: dict[str, set[str]] = {}
@@ -117,7 +129,7 @@ class Writes:
         try:
             await self._tell(mark)
             if kind == "o" and mark.announcement is not None:
-                await self._feed.obeyed(mark.announcement)
+                await self._announcer.obeyed(mark.announcement)
         except StoreFault:
             self._away(mark)
         except BaseException:
@@ -140,12 +152,12 @@ class Writes:
         try:
             await self._tiers.shelf.finish_write(account, "s", "", ordered)
             self._tiers.drop(account, ordered, cause)
-            announcement = await self._feed.announce(account, ordered)
+            announcement = await self._announcer.announce(account, ordered)
         except StoreFault:
             self._tiers.drop(account, ordered, cause)
             self._remember(account, ordered)
             raise
-        await self._feed.obeyed(announcement)
+        await self._announcer.obeyed(announcement)
 
     async def purge_mentions(self, account: str, mention: Mention) -> int:
         """Drop the answers that speak of one object, and no others; returns how many the store had.
@@ -158,16 +170,17 @@ class Writes:
             StoreFault: The store is away. When it is back, all answers of these types will be dropped.
         """
         ordered = tuple(sorted(mention.types))
+        await self._tiers.kept()
         try:
             dropped = await self._tiers.inventory.drop(account, mention)
             self._tiers.drop_mentions(account, mention)
-            announcement = await self._feed.announce(account, ordered, mention.identifier)
+            announcement = await self._announcer.announce(account, ordered, mention.identifier)
         except StoreFault:
             changed = ordered or (ALL_TYPES,)
             self._tiers.drop(account, changed, "purge")
             self._remember(account, changed)
             raise
-        await self._feed.obeyed(announcement)
+        await self._announcer.obeyed(announcement)
         return dropped
 
     async def recover(self) -> None:
@@ -183,8 +196,8 @@ class Writes:
             ordered = tuple(sorted(self._blind[account]))
             await self._tiers.shelf.finish_write(account, "s", "", ordered)
             self._tiers.drop(account, ordered, "recovery")
-            announcement = await self._feed.announce(account, ordered)
-            await self._feed.obeyed(announcement)
+            announcement = await self._announcer.announce(account, ordered)
+            await self._announcer.obeyed(announcement)
             left = self._blind[account] - set(ordered)
             if left:
                 self._blind[account] = left
@@ -193,19 +206,30 @@ class Writes:
             _log.info("cache_recovered", account=account, types=len(ordered))
 
     @property
+    def _announcer(self) -> Announcer:
+        return self._feed.announcer
+
+    @property
     def _feed(self) -> Membership:
         if self._membership is None:
             raise RuntimeError("the cache was not started")
         return self._membership
 
     async def _tell(self, mark: WriteMark) -> None:
-        """Bump, mark, drop here, announce: the store first, so that whoever drops finds it bumped."""
+        """Bump, mark, announce, drop here: the store first, so that whoever drops finds it bumped."""
+        shelf, named = self._tiers.shelf, (mark.account, mark.kind, mark.name, mark.types)
         try:
-            await self._tiers.shelf.begin_write(mark.account, mark.kind, mark.name, mark.types)
+            if self._is_cluster:
+                await shelf.begin_write(*named)
+            else:
+                mark.announcement = await self._announcer.announce(
+                    mark.account, mark.types, tell=lambda telling: shelf.begin_write_told(*named, telling)
+                )
             mark.is_known = True
         finally:
             self._tiers.drop(mark.account, mark.types, "write")
-        mark.announcement = await self._feed.announce(mark.account, mark.types)
+        if self._is_cluster:
+            mark.announcement = await self._announcer.announce(mark.account, mark.types)
 
     async def _end(self, mark: WriteMark) -> None:
         deadline: float | None = None
@@ -230,8 +254,8 @@ class Writes:
         if not stood or mark.announcement is None:
             # Without its mark (a flush, a lease that ended), what was fetched meanwhile was kept, and copied.
             self._tiers.drop(mark.account, mark.types, "write")
-            mark.announcement = await self._feed.announce(mark.account, mark.types)
-        await self._feed.obeyed(mark.announcement)
+            mark.announcement = await self._announcer.announce(mark.account, mark.types)
+        await self._announcer.obeyed(mark.announcement)
 
     def _away(self, mark: WriteMark) -> None:
         self._feed.note_fault()
@@ -258,7 +282,7 @@ class Writes:
             was_there = await self._tiers.shelf.renew_write(mark.account, mark.kind, mark.name, mark.types)
             if not was_there or mark.announcement is None:
                 self._tiers.drop(mark.account, mark.types, "recovery")
-                mark.announcement = await self._feed.announce(mark.account, mark.types)
+                mark.announcement = await self._announcer.announce(mark.account, mark.types)
         except StoreFault:
             mark.announcement = None
             self._away(mark)

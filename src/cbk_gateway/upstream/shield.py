@@ -197,8 +197,8 @@ class Shield:
         # Owners whose end somebody in this process waits for: told at once, where others have to look.
         self._awaited: dict[str, asyncio.Event] = {}
         self._enter = store.script((_HERE / "shield_enter.lua").read_text())
-        self._settle = store.script((_HERE / "shield_settle.lua").read_text())
-        self._look = store.script((_HERE / "shield_look.lua").read_text())
+        self._settle = store.script((_HERE / "shield_settle.lua").read_text(), is_bulky=True)
+        self._look = store.script((_HERE / "shield_look.lua").read_text(), is_bulky=True)
 
     async def enter(self, attempt: Attempt) -> Proceed | Replay:
         """Decide on an attempt; waits while an earlier one is under way.

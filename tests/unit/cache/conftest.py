@@ -114,8 +114,10 @@ class Scene:
     async def fill(
         self, cache: Cache, path: str = "/bot/list", body: bytes = PAGE, account: str = "acme"
     ) -> StoredAnswer:
-        """Fetch an answer that is not there."""
-        return await self.answer(await self.right(cache, path, account=account), body)
+        """Fetch an answer that is not there; returns when the store has it too."""
+        given = await self.answer(await self.right(cache, path, account=account), body)
+        await cache._tiers.kept()
+        return given
 
     async def write(self, cache: Cache, *types: str, account: str = "acme") -> None:
         """A whole write."""

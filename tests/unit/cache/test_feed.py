@@ -87,6 +87,18 @@ async def test_answers_to_one_writer_travel_together(scene: Scene) -> None:
         assert told.words[1] == 'A ["me",[1,2,3]]'
 
 
+async def test_answers_to_several_writers_reach_each(scene: Scene) -> None:
+    async with listening(scene) as (feed, told), scene.store.pubsub() as other:
+        await other.subscribe(channel_of("other"))
+        feed.answer("me", 1)
+        feed.answer("other", 2)
+        await scene.eventually(lambda: told.words == ["ready", 'A ["me",[1]]'])
+        async with asyncio.timeout(10):
+            while (message := await other.get_message(timeout=1)) is None or message["type"] != "message":
+                pass
+        assert message["data"] == b'A ["me",[2]]'
+
+
 async def test_a_task_that_swallows_its_cancellation_once_is_ended_all_the_same() -> None:
     swallowed = 0
 

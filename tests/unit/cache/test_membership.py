@@ -30,6 +30,12 @@ async def test_whoever_is_live_stands_in_the_register_and_leaves_it(scene: Scene
     assert await scene.store.client.zscore(LIVES, leaver._tiers.worker) is None
 
 
+async def test_a_worker_joins_as_soon_as_it_hears_and_not_with_the_next_heartbeat(scene: Scene) -> None:
+    """It takes two beats, and what asks for the second comes while the first is under way."""
+    slow = CacheOptions(lease_s=160.0, heartbeat_s=40.0, death_after_s=200.0)
+    assert (await scene.worker(slow)).is_live
+
+
 async def test_a_refused_worker_drops_everything_and_joins_again(scene: Scene) -> None:
     cache = await scene.worker(BRISK)
     await scene.fill(cache)
@@ -63,11 +69,11 @@ async def test_a_refused_lease_is_told_of_to_every_writer_until_it_ends(scene: S
     for _ in range(2):
         now_ms, end_ms = await leave(keys=(LEASES, LIVES), args=("refused", "ghost"))
         assert 50_000 < end_ms - now_ms <= 60_000, "however often it is refused"
-        told = await cache._membership.announce("acme", ("bot",))
+        told = await cache._membership.announcer.announce("acme", ("bot",))
         assert set(told.waiting_for) == {"ghost"}
     assert await beat("renew") == 0
     assert await beat("none") == 0
-    assert set((await cache._membership.announce("acme", ("bot",))).waiting_for) == set(), (
+    assert set((await cache._membership.announcer.announce("acme", ("bot",))).waiting_for) == set(), (
         "it has dropped all"
     )
     assert await beat("join") == 1
@@ -78,19 +84,19 @@ async def test_a_refused_lease_is_told_of_to_every_writer_until_it_ends(scene: S
 async def test_a_lost_register_is_doubted_for_a_lease_unless_the_store_is_new(scene: Scene) -> None:
     options = CacheOptions(lease_s=30.0, heartbeat_s=0.1, death_after_s=60.0)
     cache = await scene.worker(options)
-    doubted = await cache._membership.announce("acme", ("bot",))
+    doubted = await cache._membership.announcer.announce("acme", ("bot",))
     assert doubted.doubt_ends_at > cache._tiers.now() + 20.0
     founder = Cache(
         scene.store, CacheOptions(lease_s=30.0, heartbeat_s=0.1, store_is_new=True, death_after_s=60.0)
     )
     await founder.start()
     try:
-        trusted = await founder._membership.announce("acme", ("bot",))
+        trusted = await founder._membership.announcer.announce("acme", ("bot",))
         assert trusted.doubt_ends_at == 0.0
         # What was said of this server holds for no other that takes its place.
         await scene.store.client.set(BIRTH, "0123abcd 0 restart")
         assert (
-            await founder._membership.announce("acme", ("bot",))
+            await founder._membership.announcer.announce("acme", ("bot",))
         ).doubt_ends_at > founder._tiers.now() + 20.0
     finally:
         await founder.stop()
@@ -101,8 +107,8 @@ async def test_an_announcement_is_obeyed_by_the_others_and_not_by_its_writer(sce
     writer, reader = await scene.worker(observer=counts), await scene.worker()
     await scene.fill(reader)
     assert await scene.body(writer) == scene.page
-    told = await writer._membership.announce("acme", ("bot",))
-    await writer._membership.obeyed(told)
+    told = await writer._membership.announcer.announce("acme", ("bot",))
+    await writer._membership.announcer.obeyed(told)
     assert reader.recall_now(scene.get("/bot/list"), scene.parts()) is None
     assert "invalidated feed" not in counts.events, "it drops what is its own before it tells the others"
 

@@ -56,6 +56,18 @@ def test_an_account_past_its_share_evicts_only_its_own() -> None:
     assert memory.find("theirs") is not None
 
 
+def test_only_the_very_copy_that_is_meant_is_forgotten() -> None:
+    memory = Memory(3 * ONE, 1.0)
+    former, present = copy("a"), copy("a")
+    memory.put(former)
+    memory.put(present)
+    assert (memory.holds(former), memory.holds(present)) == (False, True)
+    memory.forget(former)
+    assert memory.find("a") is present
+    memory.forget(present)
+    assert (len(memory), memory.size_bytes) == (0, 0)
+
+
 def test_what_is_larger_than_a_share_is_not_taken() -> None:
     memory = Memory(2 * ONE, 0.5)
     memory.put(copy("small", size=1))

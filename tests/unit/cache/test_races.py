@@ -47,6 +47,7 @@ async def test_a_write_begun_within_a_fetch_makes_its_answer_unfit_to_keep(scene
     reader, writer = await scene.worker(), await scene.worker()
     fetch = await scene.right(reader)
     mark = await writer.begin_write("acme", frozenset({"bot"}))
+    await scene.eventually(lambda: fetch.flight.is_void)
     assert not (await scene.answer(fetch)).is_stored
     await mark.finish()
     assert await scene.body(reader) is None

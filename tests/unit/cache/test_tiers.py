@@ -68,8 +68,13 @@ async def test_an_answer_enters_memory_only_if_no_write_can_have_passed_unheard(
     flight = one.flights.open("acme", "d", ("bot",), begun_in)
     if heard is not None:
         one.drop("acme", (heard,), "feed")
-    one.admit(flight, copy())
+    assert one.admit(flight, copy()) is is_admitted
     assert (one.memory.find("d") is not None) is is_admitted
+
+
+async def test_an_answer_that_does_not_fit_is_not_said_to_be_in_memory(scene: Scene) -> None:
+    one, _ = tiers(scene, options=CacheOptions(l1_max_bytes=0))
+    assert not one.admit(one.flights.open("acme", "d", ("bot",), 1), copy())
 
 
 async def test_after_single_answers_were_dropped_nothing_that_was_under_way_enters(scene: Scene) -> None:

@@ -26,6 +26,13 @@ local function settle_marks()
   return #due
 end
 
+-- Makes what a write may change old, and leaves its mark.
+local function begin(kind, id, lease_ms, types)
+  settle_marks()
+  bump(types)
+  redis.call('ZADD', KEYS[2], now_ms + tonumber(lease_ms), kind .. ' ' .. id .. ' ' .. types)
+end
+
 -- Whether writes under way hold back answers: 2 when nothing may be served, 1 when nothing that depends on
 -- `types` may be kept, 0 otherwise.
 local function held_back(types)

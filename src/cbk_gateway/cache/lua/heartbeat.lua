@@ -2,7 +2,7 @@
 -- KEYS: leases (who may serve from memory, until when), birth, lives (who was heard when), generation.
 -- ARGV: worker, lease ms, death ms, channel, beat number, lease wanted: "join", "renew" or "none".
 -- Gives {whether its lease goes on, generation, now}.
-doubt(tonumber(ARGV[2]))
+doubt(KEYS[2], tonumber(ARGV[2]))
 redis.call('ZADD', KEYS[3], now_ms, ARGV[1])
 local dead = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', now_ms - tonumber(ARGV[3]))
 if #dead > 0 then

@@ -1,0 +1,3 @@
+-- Says something on channels. KEYS: the feed, which names a Cluster's node. ARGV: channel, message, ...
+for position = 1, #ARGV, 2 do redis.call('PUBLISH', ARGV[position], ARGV[position + 1]) end
+return #ARGV / 2
