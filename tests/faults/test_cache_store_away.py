@@ -46,6 +46,7 @@ async def fill(cache: Cache, body: bytes = OLD) -> None:
     found = await cache.recall(BOTS, PARTS)
     assert isinstance(found, Fill), found
     assert (await found.store(200, HEADERS, body)).is_stored
+    await cache._tiers.kept()
 
 
 async def read(cache: Cache) -> Hit | Pass | Fill:

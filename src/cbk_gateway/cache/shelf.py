@@ -94,8 +94,9 @@ class Shelf:
         self._mark_lease_ms = int(options.mark_lease_s * 1000)
         self._recall = script(store, "recall", is_bulky=True)
         self._keep = script(store, "keep", is_bulky=True)
-        self._release = script(store, "release")
-        self._prolong = script(store, "prolong")
+        # Not bulky, but over the same connection, so that none overtakes the look it is about.
+        self._release = script(store, "release", is_bulky=True)
+        self._prolong = script(store, "prolong", is_bulky=True)
         self._begin = script(store, "begin")
         self._begin_told = script(store, "begin_told", prelude=("common", "register"))
         self._renew = script(store, "renew")

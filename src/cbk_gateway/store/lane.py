@@ -5,10 +5,10 @@ Here commands are written one behind the other, all of a turn in one piece, and 
 order, as the protocol promises (RESP3, "pipelining"). The library still makes the connection: addresses,
 TLS, passwords, Sentinel and the greeting are its business, and so is whatever is not asked per request.
 
-Nothing is ever sent twice. A caller waits for `patience_s`; a reply that comes later, or whose caller has
-left, is read and dropped. A command that has not left when its caller gives up is not sent at all, but one
-whose caller was cancelled is: it may give something back. A connection on which nothing came for longer is
-ended, and the next command opens another.
+Nothing is ever sent twice, and what is asked first is done first. A caller waits for `patience_s`; a reply
+that comes later, or whose caller has left, is read and dropped. A command that has not left when its caller
+gives up is not sent at all, but one whose caller was cancelled is: it may give something back. A connection
+on which nothing came for longer is ended, and the next command opens another.
 """
 
 from __future__ import annotations
