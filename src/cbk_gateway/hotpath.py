@@ -144,7 +144,7 @@ class HotPath:
         entry = self._find(head)
         if entry is None:
             return not self._is_verifying and (
-                self.forwarder.answer(head, connection) or self.refusals.answer(head, connection)
+                self.refusals.answer(head, connection) or self.forwarder.answer(head, connection)
             )
         now = self._now()
         if now >= entry.ends_at or entry.breaks != self._breaks.count:

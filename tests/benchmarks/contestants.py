@@ -118,7 +118,7 @@ def gateway(upstream_port: int, *changes: str) -> Iterator[Contestant]:
 
 
 @contextmanager
-def nginx(upstream_port: int, folder: Path) -> Iterator[tuple[Contestant, Contestant]]:
+def nginx(upstream_port: int, folder: Path, workers: int = 1) -> Iterator[tuple[Contestant, Contestant]]:
     """nginx with Lua: where it caches, and where it forwards."""
     cached, forwarded = free_ports(2)
     folder.mkdir(exist_ok=True)
@@ -128,6 +128,7 @@ def nginx(upstream_port: int, folder: Path) -> Iterator[tuple[Contestant, Contes
         "USER": user,
         "FOLDER": folder,
         "UPSTREAM": upstream_port,
+        "WORKERS": workers,
         "CACHED": cached,
         "FORWARDED": forwarded,
     }

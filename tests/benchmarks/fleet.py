@@ -69,29 +69,56 @@ def _url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def figures(rounds: int, seconds: int, folder: Path) -> list[Figure]:
-    """Cached and forwarded reads against one worker and against two, in turn."""
+    """Cached and forwarded reads against one worker and against two, in turn; and what nginx makes of two."""
     (port,) = contestants.free_ports(1)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contestants.upstream(port))
         fleets = {count: stack.enter_context(serving(port, count, folder / str(count))) for count in (1, 2)}
-        found = []
-        for name, headers in (("cached", ()), ("forwarded", (BYPASS,))):
-            # As many connections for each worker: what one finds ready at a time is what it saves by.
-            loads = {
-                count: dataclasses.replace(asking(one, "wide", *headers), connections=32 * count)
-                for count, one in fleets.items()
+        asked: list[tuple[str, float | None, dict[int, Contestant], tuple[str, ...]]]
+        asked = [("cached", SERVED, fleets, ()), ("forwarded", SERVED, fleets, (BYPASS,))]
+        if contestants.has_nginx():
+            # Generator and workers share the machine's cores: what that alone costs shows in another server.
+            peers = {
+                count: stack.enter_context(contestants.nginx(port, folder / f"nginx{count}", count))[0]
+                for count in (1, 2)
             }
-            for count, load in loads.items():
-                measure(dataclasses.replace(load, seconds=1), fleets[count].pid, folder)
-            ratios = []
-            for number in range(rounds):
-                cpu_us = {}
-                for count in (1, 2) if number % 2 == 0 else (2, 1):
-                    load = dataclasses.replace(loads[count], seconds=seconds)
-                    reading = measure(load, fleets[count].pid, folder)
-                    cpu_us[count] = reading.cpu_us if not reading.others else float("nan")
-                    sys.stderr.write(f"{number + 1}/{rounds} workers: {count}, {name:16} {reading}\n")
-                ratios.append(cpu_us[1] / cpu_us[2])
-            title = f"two workers against one, served per CPU second, {name}"
-            found.append(Figure(title, tuple(ratios), SERVED, at_least=True))
-    return found
+            token = fleets[1].tokens["wide"]
+            known = {count: dataclasses.replace(one, tokens={"wide": token}) for count, one in peers.items()}
+            asked.append(("cached, nginx+Lua", None, known, ()))
+        return [
+            Figure(
+                f"two workers against one, served per CPU second, {name}",
+                _ratios(name, processes, headers, rounds, seconds, folder),
+                target,
+                at_least=True,
+            )
+            for name, target, processes, headers in asked
+        ]
+
+
+def _ratios(
+    name: str,
+    processes: dict[int, Contestant],
+    headers: tuple[str, ...],
+    rounds: int,
+    seconds: int,
+    folder: Path,
+) -> tuple[float, ...]:
+    """What two workers serve per processor second, in what one does; by round."""
+    # As many connections for each worker: what one finds ready at a time is what it saves by.
+    loads = {
+        count: dataclasses.replace(asking(one, "wide", *headers), connections=32 * count)
+        for count, one in processes.items()
+    }
+    for count, asked in loads.items():
+        measure(dataclasses.replace(asked, seconds=1), processes[count].pid, folder)
+    ratios = []
+    for number in range(rounds):
+        cpu_us = {}
+        for count in (1, 2) if number % 2 == 0 else (2, 1):
+            lasting = dataclasses.replace(loads[count], seconds=seconds)
+            reading = measure(lasting, processes[count].pid, folder)
+            cpu_us[count] = reading.cpu_us if not reading.others else float("nan")
+            sys.stderr.write(f"{number + 1}/{rounds} workers: {count}, {name:16} {reading}\n")
+        ratios.append(cpu_us[1] / cpu_us[2])
+    return tuple(ratios)
