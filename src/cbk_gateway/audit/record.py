@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import orjson
@@ -227,10 +228,9 @@ class RecordFormat:
             "status": outcome.status,
             "duration_s": None if outcome.duration_s is None else round(outcome.duration_s, 6),
         }
-        for name in _PLAIN_OUTCOME_FIELDS:
-            value = getattr(outcome, name)
+        for name, value in zip(_PLAIN_OUTCOME_FIELDS, _PLAIN_OUTCOME(outcome), strict=True):
             if value is not None:
-                fields[name] = clip(value, 256) if isinstance(value, str) else value
+                fields[name] = clip(value, 256) if type(value) is str else value
         if outcome.answer_ids:
             fields |= told_ids(outcome.answer_ids, outcome.answer_ids_count)
         if outcome.invalidated:
@@ -260,7 +260,12 @@ class RecordFormat:
         fields["digest_key"] = self._key_version
 
     def _encode(self, fields: dict[str, object]) -> bytes:
-        fields = {name: value for name, value in fields.items() if value is not None}
+        if None in fields.values():
+            for unknown in _MAY_BE_UNKNOWN:
+                if unknown in fields and fields[unknown] is None:
+                    del fields[unknown]
+        if None in fields.values():
+            fields = {name: value for name, value in fields.items() if value is not None}
         body = encode(fields)
         if len(body) <= self._max_bytes:
             return body
@@ -289,6 +294,9 @@ _PLAIN_OUTCOME_FIELDS: Final = (
     "stream_end",
     "tokens",
 )
+_PLAIN_OUTCOME: Final = attrgetter(*_PLAIN_OUTCOME_FIELDS)
+_MAY_BE_UNKNOWN: Final = ("subject", "token_id", "issuer", "client", "user_agent", "status", "duration_s")
+"""Fields without which records are common, so that the others need not be looked through."""
 
 
 def told_ids(ids: Sequence[str], count: int = 0) -> dict[str, object]:
@@ -298,7 +306,10 @@ def told_ids(ids: Sequence[str], count: int = 0) -> dict[str, object]:
         ids: At least the first of them.
         count: How many there were, where `ids` may not be all.
     """
-    told: dict[str, object] = {"answer_ids": [clip(one, 256) for one in ids[:_MOST_ANSWER_IDS]]}
+    shown = ids[:_MOST_ANSWER_IDS]
+    told: dict[str, object] = {
+        "answer_ids": [clip(one, 256) for one in shown] if max(map(len, shown), default=0) > 256 else shown
+    }
     count = max(count, len(ids))
     return {**told, "answer_ids_count": count} if count > _MOST_ANSWER_IDS else told
 

@@ -113,6 +113,7 @@ class JournalWriter:
         self._disk = disk
         self._bell = threading.Lock()
         self._bell.acquire()
+        self._will_ring = False
         self._stopping = False
         self._kept: list[Entry] = []
         self._last_batch = 0
@@ -130,10 +131,19 @@ class JournalWriter:
         await self._started
 
     def put(self, entry: Entry, *, ring: bool) -> None:
-        """Hand a record over. Loop thread only; `ring` wakes the thread now rather than at its next tick."""
+        """Hand a record over. Loop thread only; `ring` wakes the thread soon rather than at its next tick.
+
+        Once for all of a turn of the loop: waking a thread, and sharing the interpreter with it, costs more
+        than a record does.
+        """
         self.pending.append(entry)
-        if ring:
-            self.ring()
+        if ring and not self._will_ring:
+            self._will_ring = True
+            self._loop.call_soon(self._ring_once)
+
+    def _ring_once(self) -> None:
+        self._will_ring = False
+        self.ring()
 
     def withdraw(self, entry: Entry) -> bool:
         """Take a record back before the thread has it in hand. Loop thread only.
