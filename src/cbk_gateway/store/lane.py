@@ -47,7 +47,27 @@ class LaneOwner(Protocol):
         """The connection broke, or none could be made."""
 
 
-class Lane(asyncio.Protocol):
+class _Link(asyncio.Protocol):
+    """One connection of a lane: the loop's end of one that was given up must not end the next."""
+
+    def __init__(self, lane: Lane, transport: asyncio.Transport, connection: AbstractConnection) -> None:
+        self._lane = lane
+        self.transport = transport
+        self.connection = connection
+        # Found here by the transport, so that replies take no detour.
+        self.data_received = lane.received  # type: ignore[method-assign]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lane.lost(self, exc)
+
+    def end(self) -> None:
+        """Close it at once."""
+        self.transport.abort()
+        # The streams that the library made are closed with the transport; only it must know.
+        self.connection._reader = self.connection._writer = None  # noqa: SLF001 - see Lane._connect
+
+
+class Lane:
     """A connection of one's own to one server, made when first needed.
 
     Args:
@@ -82,8 +102,7 @@ class Lane(asyncio.Protocol):
         self._unsent: list[tuple[bytes, asyncio.Future[Reply], float]] = []
         self._sent: deque[tuple[asyncio.Future[Reply], float]] = deque()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._connection: AbstractConnection | None = None
-        self._transport: asyncio.Transport | None = None
+        self._link: _Link | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_second_look = False
@@ -100,9 +119,9 @@ class Lane(asyncio.Protocol):
         """
         packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type] # typed as of one word only
         future: asyncio.Future[Reply] = self._loop.create_future()
-        if not self._unsent or (self._transport is None and self._timer is None):
+        if not self._unsent or (self._link is None and self._timer is None):
             self._loop.call_soon(self._flush)
-        until = 0.0 if self._transport is not None else self._loop.time() + self._patience_s
+        until = 0.0 if self._link is not None else self._loop.time() + self._patience_s
         self._unsent.append((packed, future, until))
         return future
 
@@ -123,7 +142,7 @@ class Lane(asyncio.Protocol):
 
     # The connection.
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         """Hand replies to those who asked."""
         reader, sent, is_new = self._reader, self._sent, False
         try:
@@ -139,43 +158,39 @@ class Lane(asyncio.Protocol):
                     future.set_result(reply)
                 if kind is hiredis.ReplyError and str(reply).startswith(_DEPOSED):
                     self._abandon()
+                    break
         except (hiredis.ProtocolError, IndexError):
             # What is not a reply to a question of ours makes all that follows meaningless.
             self._abandon()
         if is_new:
             self._health.succeeded()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def lost(self, link: _Link, exc: Exception | None) -> None:
         """Fail what was under way. What has not left goes out on the next connection."""
-        if self._transport is None:
+        if link is not self._link:
             return
         had_callers = any(not future.done() for future, _ in self._sent)
         self._drop(f"the store at {self._shown_url} is away: {exc or 'it closed the connection'}")
         if had_callers:
             self._health.failed(type(exc).__name__ if exc is not None else "ConnectionResetError")
         self._owner.lost()
+        if self._unsent:
+            self._loop.call_soon(self._flush)
 
     def _drop(self, why: str, trouble: StoreTrouble = StoreTrouble.AWAY) -> None:
         """Have no connection any more, and tell those who wait for it."""
-        self._let_go()
+        link, self._link = self._link, None
+        if link is not None:
+            link.end()
         sent, self._sent = self._sent, deque()
         for future, _ in sent:
             if not future.done():
                 future.set_exception(StoreFault(why, trouble))
 
-    def _let_go(self) -> None:
-        transport, self._transport = self._transport, None
-        connection, self._connection = self._connection, None
-        if transport is not None:
-            transport.abort()
-        if connection is not None:
-            # The streams that the library made are closed with the transport; only it must know.
-            connection._reader = connection._writer = None  # noqa: SLF001 - see _connect
-
     def _abandon(self) -> None:
-        """End the connection; what is under way fails when the loop says so."""
-        if self._transport is not None:
-            self._transport.abort()
+        """End a connection that is of no use any more."""
+        if self._link is not None:
+            self.lost(self._link, None)
 
     async def _connect(self) -> None:
         connection = self._make_connection()
@@ -197,10 +212,11 @@ class Lane(asyncio.Protocol):
         transport = cast("asyncio.Transport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001
         self._connecting = None
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._connection, self._transport = connection, transport
-        transport.set_protocol(self)
+        self._link = _Link(self, transport, connection)
+        transport.set_protocol(self._link)
         if transport.is_closing():
-            self.connection_lost(None)
+            # Whom the loop told of it, or will, cannot be known.
+            self._abandon()
         self._flush()
 
     def _fail_unsent(self, why: str, trouble: StoreTrouble) -> None:
@@ -215,11 +231,11 @@ class Lane(asyncio.Protocol):
         """Send what was asked in this turn, in one piece."""
         if not self._unsent or self._is_closed:
             return
-        transport = self._transport
+        link = self._link
         now = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_at(now + self._patience_s, self._look)
-        if transport is None:
+        if link is None:
             # Asked of a connection that broke before this turn ended.
             late = now + self._patience_s
             self._unsent = [(packed, future, due or late) for packed, future, due in self._unsent]
@@ -234,8 +250,9 @@ class Lane(asyncio.Protocol):
                     continue
                 pieces.append(packed)
                 self._sent.append((future, due or until))
-            transport.write(b"".join(pieces))
-            self._owner.sent(len(pieces))
+            if pieces:
+                link.transport.write(b"".join(pieces))
+                self._owner.sent(len(pieces))
 
     # Waiting.
 
@@ -280,7 +297,7 @@ class Lane(asyncio.Protocol):
         self._unsent = [one for one in self._unsent if not _is_given_up(one[1])]
 
     def __repr__(self) -> str:
-        state = "connected" if self._transport is not None else "unconnected"
+        state = "connected" if self._link is not None else "unconnected"
         return f"<Lane {self._shown_url} {state} {len(self._sent)} sent, {len(self._unsent)} unsent>"
 
 

@@ -167,8 +167,8 @@ async def test_what_is_asked_while_the_connection_breaks_goes_over_the_next(valk
     async with opened(valkey_url) as store:
         await store.client.flushall()
         lane = await blocked(store)
-        assert lane._transport is not None
-        lane._transport.abort()
+        assert lane._link is not None
+        lane._link.transport.abort()
         # The loop has not said so yet.
         assert await asyncio.gather(*(store.ask("INCR", "n") for _ in range(3))) == [1, 2, 3]
 
@@ -176,12 +176,12 @@ async def test_what_is_asked_while_the_connection_breaks_goes_over_the_next(valk
 async def test_a_silent_connection_is_ended_and_its_late_replies_reach_nobody(valkey_url: str) -> None:
     async with opened(valkey_url, call_timeout_s=0.05, connect_timeout_s=0.3) as store:
         lane = await blocked(store)
-        first = lane._transport
+        first = lane._link
         assert first is not None
         with pytest.raises(StoreFault) as caught:
             await store.ask("ECHO", "behind")
         assert caught.value.trouble is StoreTrouble.TIMEOUT
-        await turns_until(first.is_closing)
+        await turns_until(first.transport.is_closing)
         await turns_until(lambda: not lane._sent)
         async with asyncio.timeout(20):
             while True:
@@ -206,13 +206,13 @@ async def test_a_deposed_primary_is_left() -> None:
         async with opened(server.url) as store:
             assert await store.ask("SET", "k", "v") == b"OK"
             (lane,) = lanes_of(store)
-            first = lane._transport
+            first = lane._link
             assert first is not None
             await store.call(lambda client: client.replicaof("127.0.0.1", "1"))
             with pytest.raises(StoreFault) as caught:
                 await store.ask("SET", "k", "w")
             assert caught.value.trouble is StoreTrouble.AWAY
-            assert first.is_closing()
+            assert first.transport.is_closing()
             await store.call(lambda client: client.replicaof("NO", "ONE"))
             assert await store.ask("GET", "k") == b"v"
 
