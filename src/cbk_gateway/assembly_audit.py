@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import os
 import secrets
 import ssl
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -114,14 +116,23 @@ def check_sinks(loaded: Loaded) -> None:
 
 
 def kept_key(path: Path) -> Secret:
-    """A random key kept in a file of its own, made on first use, readable by its owner only."""
+    """A random key kept in a file of its own, made on first use, readable by its owner only.
+
+    Of several processes that start at once all get the same one, and none finds it half written: it is made
+    whole, synced, and only then given its name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(base64.b64encode(secrets.token_bytes(32)).decode())
-    except FileExistsError:
-        pass
+    if not path.exists():
+        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(base64.b64encode(secrets.token_bytes(32)).decode())
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)
+        finally:
+            Path(draft).unlink()
     return Secret(path.read_text().strip())
 
 

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp.http_writer import HttpVersion11
 
-from cbk_gateway import forwarding
-from cbk_gateway.addresses import address_of
+from cbk_gateway import access_lines, forwarding
 from cbk_gateway.errors import Refusal
 from cbk_gateway.exchange import CLIENT_GONE, SERVER, Exchange
 from cbk_gateway.forward_entry import Fields, ForwardEntry, pieces_of
@@ -33,7 +32,6 @@ from cbk_gateway.operation import Effect
 from cbk_gateway.parts import Parts
 from cbk_gateway.prepared import rate_lines
 from cbk_gateway.prepared_refusal import DateLine, PreparedRefusal
-from cbk_gateway.telemetry import AccessEntry
 from cbk_gateway.telemetry.request_id import new_request_id
 from cbk_gateway.telemetry.traceparent import more_traceparents, ready_traceparents
 from cbk_gateway.tenancy.rotation import Which
@@ -304,22 +302,19 @@ class Forwarder:
     def _write_line(
         self, work: Forwarding, status: int, total_s: float, upstream_s: float, sent_bytes: int
     ) -> None:
-        entry, parts = work.entry, self._parts
-        if parts.access is None:
-            return
-        parts.access.write(
-            AccessEntry(
-                request_id=work.request_id,
-                method="GET",
-                path=entry.operation.route.template,
-                status=status,
-                total_s=total_s,
-                upstream_s=upstream_s,
-                tenant=entry.tenant.id,
-                cache=entry.cache_label,
-                client=address_of(work.client.peername, entry.hops, parts.trusted_proxies),
-                sent_bytes=sent_bytes,
-            )
+        entry = work.entry
+        access_lines.write(
+            self._parts,
+            work.client,
+            entry.hops,
+            entry.operation,
+            entry.tenant.id,
+            work.request_id,
+            status,
+            total_s,
+            sent_bytes,
+            cache=entry.cache_label,
+            upstream_s=upstream_s,
         )
 
     # Learning.

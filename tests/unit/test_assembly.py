@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 import yaml
 
 from cbk_gateway import assembly
-from cbk_gateway.assembly_audit import sinks
+from cbk_gateway.assembly_audit import kept_key, sinks
 from cbk_gateway.cache import CacheOptions
 from cbk_gateway.limits import LimiterOptions
 from cbk_gateway.settings import SettingsError
@@ -167,3 +170,20 @@ def test_tracing_without_its_extra_is_a_problem_of_the_settings(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match="OpenTelemetry is not installed"):
         assembly.tracing_options(loaded(tmp_path, {"telemetry": {"tracing": {"enabled": True}}}))
+
+
+def test_all_who_start_at_once_get_the_same_key_and_none_a_part_of_it(tmp_path: Path) -> None:
+    for number in range(100):
+        place, start = tmp_path / f"{number}.key", threading.Barrier(4)
+
+        def key(place: Path = place, start: threading.Barrier = start) -> str:
+            start.wait()
+            return kept_key(place).reveal()
+
+        with ThreadPoolExecutor(4) as pool:
+            keys = {one.result() for one in [pool.submit(key) for _ in range(4)]}
+        assert len(keys) == 1
+        assert len(base64.b64decode(keys.pop())) == 32
+        assert place.stat().st_mode & 0o777 == 0o600
+    assert {one.suffix for one in tmp_path.iterdir()} == {".key"}
+    assert len(list(tmp_path.iterdir())) == 100
