@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
-import os
 import secrets
 import ssl
-import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cbk_gateway.audit import JournalOptions
 from cbk_gateway.audit.retention import RetentionOptions
-from cbk_gateway.audit.signing import load_or_make
+from cbk_gateway.audit.signing import load_or_make, put_once
 from cbk_gateway.audit.sinks import HttpSink, OtlpSink, RedisStreamSink, Shipper, Sink, SyslogSink
 from cbk_gateway.audit.upkeep import Upkeep
 from cbk_gateway.secret import Secret
@@ -116,23 +113,9 @@ def check_sinks(loaded: Loaded) -> None:
 
 
 def kept_key(path: Path) -> Secret:
-    """A random key kept in a file of its own, made on first use, readable by its owner only.
-
-    Of several processes that start at once all get the same one, and none finds it half written: it is made
-    whole, synced, and only then given its name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A random key kept in a file of its own, made on first use, readable by its owner only."""
     if not path.exists():
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(base64.b64encode(secrets.token_bytes(32)).decode())
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            Path(draft).unlink()
+        put_once(path, base64.b64encode(secrets.token_bytes(32)))
     return Secret(path.read_text().strip())
 
 

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 
 from cbk_gateway.cache import Cache, CacheKeyParts, CacheOptions, Fill, Hit
 from cbk_gateway.operation import understand
-from cbk_gateway.store import Store, StoreOptions, open_store
+from cbk_gateway.store import Store
+from faults.feed_relay import eventually, worker
 
 PARTS = CacheKeyParts("acme", "key", None, "", "")
 BOTS = understand("GET", "/v1/bot/list")
 HEADERS = (("Content-Type", "application/json"),)
 BODY = b'{"items":[]}'
-
-
-@asynccontextmanager
-async def worker(url: str, options: CacheOptions) -> AsyncIterator[Cache]:
-    async with await open_store(StoreOptions(url=url, call_timeout_s=2.0)) as store:
-        cache = Cache(store, options)
-        await cache.start()
-        await eventually(lambda: cache.is_live)
-        try:
-            yield cache
-        finally:
-            await cache.stop()
-
-
-async def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 class Upstream:
@@ -74,7 +55,7 @@ async def request(cache: Cache, upstream: Upstream) -> str:
 @pytest.mark.parametrize("is_feed_live", [True, False])
 async def test_a_herd_makes_one_request(store: Store, valkey_url: str, is_feed_live: bool) -> None:
     options = CacheOptions()
-    async with worker(valkey_url, options) as first, worker(valkey_url, options) as second:
+    async with worker(valkey_url, options, 2.0) as first, worker(valkey_url, options, 2.0) as second:
         upstream = Upstream()
         if not is_feed_live:
             for cache in (first, second):
@@ -92,7 +73,7 @@ async def test_a_herd_makes_one_request(store: Store, valkey_url: str, is_feed_l
 
 async def test_a_leader_that_fails_costs_one_more_request(store: Store, valkey_url: str) -> None:
     options = CacheOptions()
-    async with worker(valkey_url, options) as first, worker(valkey_url, options) as second:
+    async with worker(valkey_url, options, 2.0) as first, worker(valkey_url, options, 2.0) as second:
         upstream = Upstream(dying=1)
         upstream.gate.set()
         herd = [
@@ -106,8 +87,8 @@ async def test_a_leader_that_fails_costs_one_more_request(store: Store, valkey_u
 async def test_a_leader_whose_worker_dies_costs_one_more_request(store: Store, valkey_url: str) -> None:
     """It gives nothing back: its lease on the fetch has to end."""
     options = CacheOptions(fill_lease_s=0.5)
-    async with worker(valkey_url, options) as first:
-        async with worker(valkey_url, options) as victim:
+    async with worker(valkey_url, options, 2.0) as first:
+        async with worker(valkey_url, options, 2.0) as victim:
             dead = await victim.recall(BOTS, PARTS)
             assert isinstance(dead, Fill)
             victim._tiers.fills.clear()
@@ -120,7 +101,7 @@ async def test_a_leader_whose_worker_dies_costs_one_more_request(store: Store, v
 
 async def test_a_slow_fetch_keeps_its_lease(store: Store, valkey_url: str) -> None:
     options = CacheOptions(fill_lease_s=0.4, lease_s=1.0, heartbeat_s=0.05)
-    async with worker(valkey_url, options) as first, worker(valkey_url, options) as second:
+    async with worker(valkey_url, options, 2.0) as first, worker(valkey_url, options, 2.0) as second:
         upstream = Upstream()
         leader = asyncio.ensure_future(request(first, upstream))
         await eventually(lambda: upstream.fetches == 1)

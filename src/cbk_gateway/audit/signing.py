@@ -121,19 +121,34 @@ def public_path(path: Path) -> Path:
 
 
 def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     private = Ed25519PrivateKey.generate()
-    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    if put_once(path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())):
+        shown = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        _write_durably(public_path(path), shown, mode=0o644)
+
+
+def put_once(path: Path, content: bytes) -> bool:
+    """Put a key into a file that only its owner may read, unless there is one.
+
+    Of several processes that start at once one wins, and none finds the file half written: it is made whole,
+    synced, and only then given its name.
+
+    Returns:
+        Whether this call made the file.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    _write_durably(draft, pem, mode=0o600)
+    _write_durably(draft, content, mode=0o600)
     try:
         os.link(draft, path)
     except FileExistsError:
-        return
+        return False
     finally:
         draft.unlink()
-    shown = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    _write_durably(public_path(path), shown, mode=0o644)
+    return True
 
 
 def _write_durably(path: Path, content: bytes, *, mode: int) -> None:
