@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection
@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 
 from cbk_gateway.store.fault import StoreFault, StoreTrouble, why_of
 from cbk_gateway.store.health import Health
+from cbk_gateway.store.observer import StoreObserver
 
 Words = tuple[str | bytes | int | float, ...]
 Reply = Any
@@ -35,16 +36,6 @@ _NOTHING: Final = object()
 _SECOND_LOOK_S: Final = 0.001
 # A primary that was deposed says so; the next connection asks Sentinel who it is now.
 _DEPOSED: Final = ("READONLY", "MASTERDOWN")
-
-
-class LaneOwner(Protocol):
-    """Who is told how a lane fares."""
-
-    def sent(self, commands: int) -> None:
-        """So many commands left in one piece."""
-
-    def lost(self) -> None:
-        """The connection broke, or none could be made."""
 
 
 class _Link(asyncio.Protocol):
@@ -73,7 +64,8 @@ class Lane:
     Args:
         connection: Makes an unconnected connection of the library.
         health: Told of answers and failures.
-        owner: Told what was sent, and when the connection is lost.
+        observer: Told how many commands left in one piece.
+        on_lost: Called when the connection broke, or none could be made.
         shown_url: The store's name in faults.
         patience_s: Longest wait for a reply.
         connect_timeout_s: Longest time to make a connection; and how much longer than `patience_s` a
@@ -84,7 +76,8 @@ class Lane:
         self,
         connection: Callable[[], AbstractConnection],
         health: Health,
-        owner: LaneOwner,
+        observer: StoreObserver,
+        on_lost: Callable[[], None],
         shown_url: str,
         *,
         patience_s: float,
@@ -92,7 +85,8 @@ class Lane:
     ) -> None:
         self._make_connection = connection
         self._health = health
-        self._owner = owner
+        self._observer = observer
+        self._on_lost = on_lost
         self._shown_url = shown_url
         self._patience_s = patience_s
         self._connect_timeout_s = connect_timeout_s
@@ -173,7 +167,7 @@ class Lane:
         self._drop(f"the store at {self._shown_url} is away: {exc or 'it closed the connection'}")
         if had_callers:
             self._health.failed(type(exc).__name__ if exc is not None else "ConnectionResetError")
-        self._owner.lost()
+        self._on_lost()
         if self._unsent:
             self._loop.call_soon(self._flush)
 
@@ -205,7 +199,7 @@ class Lane:
                 raise
             self._health.failed(type(exc).__name__)
             self._fail_unsent(f"the store at {self._shown_url} is away: {why_of(exc)}", StoreTrouble.AWAY)
-            self._owner.lost()
+            self._on_lost()
             return
         # The library hands its connections out to one command at a time and has no public way to give the
         # transport away; the greeting is over, so nothing of its streams is needed any more.
@@ -252,7 +246,7 @@ class Lane:
                 self._sent.append((future, due or until))
             if pieces:
                 link.transport.write(b"".join(pieces))
-                self._owner.sent(len(pieces))
+                self._observer.sent(len(pieces))
 
     # Waiting.
 

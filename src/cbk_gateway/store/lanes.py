@@ -95,13 +95,7 @@ class Lanes:
         for lane in list(self._lanes.values()):
             await lane.close(patience_s)
 
-    # What lanes report.
-
-    def sent(self, commands: int) -> None:
-        """Commands left in one piece."""
-        self._observer.sent(commands)
-
-    def lost(self) -> None:
+    def _distrust(self) -> None:
         """A node of a Cluster may have given its slots away."""
         self._is_trusted = not self._is_cluster
 
@@ -118,7 +112,8 @@ class Lanes:
         lane = Lane(
             connection,
             self._health,
-            self,
+            self._observer,
+            self._distrust,
             self._shown_url,
             patience_s=self._options.call_timeout_s,
             connect_timeout_s=self._options.connect_timeout_s,
